@@ -1,0 +1,44 @@
+/*
+ * The master's half of the DRS core: what the current version is, which slaves there are and where they stand, what the next
+ * heartbeat says and when (R2, R3). No I/O; see drsfs/event.h.
+ */
+#ifndef MASTER_CORE_H
+#define MASTER_CORE_H
+
+#include "drsfs/event.h"
+
+struct master_core_config {
+	struct did did;
+	const struct drs_version_ops *ops;
+	struct drs_version version;
+	uint64_t incarnation;
+	uint16_t link_port;
+	uint32_t beat_interval_ms;       /* regular heartbeats */
+	uint32_t window_beats;           /* how many heartbeats an entry stays in the window (R2.4) */
+	uint32_t peers_max;              /* links at once */
+	uint32_t peer_silence_ms;        /* a slave not heard of for so long is shown as gone */
+	bool multicast;                  /* false: everyone by unicast or link */
+};
+
+struct master_core;
+int master_core_new(const struct master_core_config *, time_ms now, struct master_core **ret_core);
+void master_core_free(struct master_core *);
+void master_step(struct master_core *, const struct event *, struct actions *);
+time_ms master_deadline(const struct master_core *); /* when the next EVENT_TICK is due */
+/* The heartbeat that ACTION_BEAT and ACTION_BEAT_TO of the last step mean; each call takes the next sequence number. */
+void master_beat(struct master_core *, struct beat *ret_beat);
+
+/* For status: every slave seen since start, also those that are gone. */
+struct member {
+	char name[NAME_TEXT_MAX];
+	peer_id peer;                    /* PEER_NONE: gone */
+	struct drs_version version;      /* as it last reported */
+	time_ms seen;                    /* when it was last heard of */
+	time_ms behind_since;            /* since when it has not had the current version; 0: it has it */
+	enum beat_path path;
+	bool pulling;
+};
+size_t master_members(const struct master_core *, const struct member **ret_members);
+const struct drs_version *master_version(const struct master_core *);
+
+#endif
