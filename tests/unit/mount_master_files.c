@@ -195,7 +195,7 @@ Test(files, sync_close_waits_until_published)
 	f.options.publish_delay_ms = 60000;
 	fixture_up(&f);
 	for (int i = 0; i < 20; i++) {
-		char text[16];
+		char text[32];
 		snprintf(text, sizeof(text), "text %d", i);
 		put_file(&f, "a", text);
 		cr_expect(eq(str, (char *)(uintptr_t)published_text(&f, "a"), text));
@@ -209,7 +209,7 @@ Test(files, close_is_published_soon)
 	FIXTURE(f);
 	usleep(100000);
 	for (int i = 0; i < 10; i++) {
-		char text[16];
+		char text[32];
 		snprintf(text, sizeof(text), "text %d", i);
 		put_file(&f, "a", text);
 		usleep(50000);
