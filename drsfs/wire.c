@@ -277,6 +277,7 @@ void wire_message_encode(const struct wire_message *m, struct buffer *out)
 		welcome.credentials = bytes_of(m->welcome.credentials.data, m->welcome.credentials.size);
 		welcome.version = bytes_of_version(&m->welcome.version);
 		welcome.incarnation = m->welcome.incarnation;
+		welcome.interval_ms = m->welcome.interval_ms;
 		message.kind_case = WIRE__MESSAGE__KIND_WELCOME;
 		message.welcome = &welcome;
 		break;
@@ -344,6 +345,7 @@ static bool welcome_from(const Wire__Welcome *from, struct wire_message *ret, st
 {
 	ret->kind = WIRE_WELCOME;
 	ret->welcome.incarnation = from->incarnation;
+	ret->welcome.interval_ms = from->interval_ms;
 	return did_from(from->did, &ret->welcome.did) && version_from(from->version, &ret->welcome.version) &&
 	       from->credentials.len <= WIRE_CREDENTIALS_BYTES_MAX && slice_from(from->credentials, storage, &ret->welcome.credentials);
 }

@@ -45,6 +45,7 @@ struct wire_message {
 			struct slice credentials;
 			struct drs_version version;
 			uint64_t incarnation;
+			uint32_t interval_ms;
 		} welcome;
 		struct {
 			int error; /* never 0 */
