@@ -111,7 +111,7 @@ static int group_open(struct beat_port *p)
 		error = group_join(p, fd, index);
 	if (error == 0 && p->options.listen) {
 		p->hear_group = event_new(p->base, fd, EV_READ | EV_PERSIST, on_group, p);
-		if (!p->hear_group || event_priority_set(p->hear_group, 0) < 0 || event_add(p->hear_group, NULL) < 0)
+		if (!p->hear_group || event_add(p->hear_group, NULL) < 0)
 			error = -ENOMEM;
 	}
 	p->group_fd = fd;
@@ -188,7 +188,7 @@ static int unicast_open(struct beat_port *p)
 		return 0;
 	set_option(p->unicast_fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BYTES);
 	p->hear_unicast = event_new(p->base, p->unicast_fd, EV_READ | EV_PERSIST, on_unicast, p);
-	return p->hear_unicast && event_priority_set(p->hear_unicast, 0) == 0 && event_add(p->hear_unicast, NULL) == 0 ? 0 : -ENOMEM;
+	return p->hear_unicast && event_add(p->hear_unicast, NULL) == 0 ? 0 : -ENOMEM;
 }
 
 /* --- life */
