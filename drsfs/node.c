@@ -33,7 +33,7 @@ enum { PRIORITY_CALLS, PRIORITY_LINKS, PRIORITIES };
 
 /* What another thread wants: a function to run, or (run == NULL) an update. */
 struct call {
-	STAILQ_ENTRY(call) next;
+	TAILQ_ENTRY(call) next;
 	void (*run)(void *user);
 	void *user;
 	struct drs_version version;
@@ -41,14 +41,14 @@ struct call {
 	size_t inline_size;
 	uint8_t inline_delta[];
 };
-STAILQ_HEAD(call_list, call);
+TAILQ_HEAD(call_list, call);
 
 struct node {
 	struct node_config config;
 	struct event_base *base;
 	struct role role;
 	uint16_t link_port;
-	struct event *timer, *wake;
+	loop_event *timer, *wake;
 
 	int wake_fd;
 	atomic_bool stopping;
@@ -140,8 +140,8 @@ static void wake(struct node *n)
 
 static void push(struct node *n, struct call *c)
 {
-	bool first = STAILQ_EMPTY(&n->calls);
-	STAILQ_INSERT_TAIL(&n->calls, c, next);
+	bool first = TAILQ_EMPTY(&n->calls);
+	TAILQ_INSERT_TAIL(&n->calls, c, next);
 	if (first)
 		wake(n);
 }
@@ -178,7 +178,7 @@ static struct call *update_new(const struct drs_version *version, const struct s
  */
 static bool update_merge(struct node *n, const struct drs_version *version)
 {
-	struct call *last = STAILQ_LAST(&n->calls, call, next);
+	struct call *last = TAILQ_LAST(&n->calls, call_list);
 	if (!last || last->run)
 		return false;
 	last->version = *version;
@@ -217,9 +217,9 @@ static void call_run(struct node *n, struct call *c)
 
 static struct call_list calls_take(struct node *n)
 {
-	struct call_list taken = STAILQ_HEAD_INITIALIZER(taken);
+	struct call_list taken = TAILQ_HEAD_INITIALIZER(taken);
 	pthread_mutex_lock(&n->lock);
-	STAILQ_CONCAT(&taken, &n->calls);
+	TAILQ_CONCAT(&taken, &n->calls, next);
 	n->updates = 0;
 	pthread_mutex_unlock(&n->lock);
 	return taken;
@@ -232,9 +232,9 @@ static void on_wake(evutil_socket_t fd, short what, void *user)
 	(void)what;
 	eventfd_read(fd, &count);
 	struct call_list calls = calls_take(n);
-	while (!STAILQ_EMPTY(&calls)) {
-		struct call *c = STAILQ_FIRST(&calls);
-		STAILQ_REMOVE_HEAD(&calls, next);
+	while (!TAILQ_EMPTY(&calls)) {
+		struct call *c = TAILQ_FIRST(&calls);
+		TAILQ_REMOVE(&calls, c, next);
 		call_run(n, c);
 		free(c);
 	}
@@ -270,13 +270,13 @@ void node_set_link_port(struct node *n, uint16_t port)
 	n->link_port = port;
 }
 
-int node_take_role(struct node *n, struct role role, size_t peers_max)
+int node_take_role(struct node *n, struct role role, size_t links_max)
 {
 	if (n->role.ops)
 		return -EBUSY;
 	/* At most one answer is outstanding, and each link can fail and end a conversation once. */
-	size_t raised_max = 2 * peers_max + 16;
-	n->actions.items = calloc(ACTIONS_MAX(peers_max), sizeof(*n->actions.items));
+	size_t raised_max = 2 * links_max + 16;
+	n->actions.items = calloc(ACTIONS_MAX(links_max), sizeof(*n->actions.items));
 	n->raised = calloc(raised_max, sizeof(*n->raised));
 	if (!n->actions.items || !n->raised) {
 		free(n->actions.items);
@@ -285,7 +285,7 @@ int node_take_role(struct node *n, struct role role, size_t peers_max)
 		n->raised = NULL;
 		return -ENOMEM;
 	}
-	n->actions.capacity = ACTIONS_MAX(peers_max);
+	n->actions.capacity = ACTIONS_MAX(links_max);
 	n->raised_capacity = raised_max;
 	n->role = role;
 	timer_set(n);
@@ -356,7 +356,7 @@ static struct event_base *base_new(void)
 	return base;
 }
 
-static bool urgent(struct event *e)
+static bool urgent(loop_event *e)
 {
 	return e && event_priority_set(e, PRIORITY_CALLS) == 0;
 }
@@ -385,7 +385,7 @@ int node_new(const struct node_config *config, struct node **ret_node)
 	n->wake_fd = -1;
 	atomic_init(&n->stopping, false);
 	pthread_mutex_init(&n->lock, NULL);
-	STAILQ_INIT(&n->calls);
+	TAILQ_INIT(&n->calls);
 	int error = node_init(n);
 	if (error < 0) {
 		node_free(n);
@@ -402,8 +402,8 @@ void node_free(struct node *n)
 	if (n->role.ops)
 		n->role.ops->free(n->role.self);
 	struct call_list calls = calls_take(n);
-	for (struct call *c = STAILQ_FIRST(&calls), *next; c; c = next) {
-		next = STAILQ_NEXT(c, next);
+	for (struct call *c = TAILQ_FIRST(&calls), *next; c; c = next) {
+		next = TAILQ_NEXT(c, next);
 		free(c);
 	}
 	if (n->timer)

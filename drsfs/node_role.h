@@ -10,6 +10,9 @@
 #include "drsfs/node.h"
 #include "drsfs/wire.h"
 
+/* libevent's, which is opaque. The seam's struct event (drsfs/event.h) has the same tag, so here each goes by a name of its own. */
+typedef struct event loop_event;
+
 #define HELLO_MS_MAX 5000 /* from connecting to the first word, and from there to the answer */
 
 /* A volume in one role: a core, and how what it asks for is done. */
@@ -30,8 +33,8 @@ struct link_traffic *node_traffic(struct node *);
 struct node_counters *node_counted(struct node *);
 /* The link port, once it is known. */
 void node_set_link_port(struct node *, uint16_t port);
-/* The role is the node's from now on. -EBUSY: it has one. */
-int node_take_role(struct node *, struct role, size_t peers_max);
+/* The role is the node's from now on. 'links_max': the most links it ever has at once. -EBUSY: the node has a role already. */
+int node_take_role(struct node *, struct role, size_t links_max);
 void *node_role_self(const struct node *, const struct role_ops *); /* NULL: it has another role */
 /*
  * Step the core with this event and perform what comes out of it; if that is being done already, after that, in the order of calls.
