@@ -7,8 +7,9 @@
  *   'g' chunk id                garbage queue: chunks whose count may be zero
  *   'k' chunk id                be64 reference count; present for every wanted or held chunk
  *   'r' record key, be64 ~v     a record as version v wrote it, or its tombstone    (record.h)
- *   'v' be64 v, record key      change index: v wrote that key
+ *   'v' be64 v, record key      change index: v wrote that key (drafts too: behind all versions, for dropping them)
  *   'v' be64 v                  what is known about version v                       (version.h)
+ *   'v' ff…fe                   how far a slave's unfinished delta got
  *   'v' ff…ff                   the state (below), beside the newest version, on the page that a commit writes anyway
  *   'w' chunk id                want: a held record needs this chunk and it is not here yet
  *
@@ -82,7 +83,7 @@ int store_join(struct store *, const struct did *, const uint8_t secret[16]);
 
 /*
  * Transactions. Readers: any number, any thread, each sees the store as committed when it began (or was resumed); slices into
- * the store die with the transaction. A reader belongs to one thread at a time. Writer: one at a time, begun and ended by one thread.
+ * the store die with the transaction, in a write transaction already with its next write. A reader belongs to one thread at a time. Writer: one at a time, begun and ended by one thread.
  * A long-lived reader must be parked when idle: while it is open no page that it can see is reused.
  */
 int txn_begin_read(struct store *, struct txn **ret_txn);

@@ -26,8 +26,8 @@ struct version_info {
 version_t version_begin(struct txn *);
 /* Were records written under the pending number? */
 bool version_dirty(const struct txn *);
-/* Make the pending number current. 'time_ns' for its history. Nothing pending: -EINVAL. */
-int version_seal(struct txn *, int64_t time_ns, const char *message, struct version_info *ret_info);
+/* Make the pending number current. 'sealed_at' (CLOCK_REALTIME) and 'message' (may be NULL) for its history. Nothing pending: -EINVAL. */
+int version_seal(struct txn *, time_ns sealed_at, const char *message, struct version_info *ret_info);
 /* Drop up to 'work_max' records of the pending number; when *ret_done, nothing of it is left and none is pending (the number is spent). */
 int version_drop(struct txn *, size_t work_max, bool *ret_done);
 
