@@ -10,7 +10,8 @@
  *   mtime, atime: the same, seconds relative to the time before; only if they differ from it
  *   content to the end: inline bytes, or entries
  *
- * The size is not written: it is that of the inline bytes, or the sum of the entries. A new file of root's takes 13 bytes and its content.
+ * The size is not written: it is that of the inline bytes, or the sum of the entries. A new file of root's takes about 15 bytes
+ * and its content.
  */
 #include "store/node.h"
 
@@ -53,6 +54,35 @@ static size_t inline_bytes_max(uint32_t mode)
 	return S_ISLNK(mode) ? SYMLINK_BYTES_MAX : NODE_INLINE_BYTES_MAX;
 }
 
+/* A varint with a superfluous last byte is not what an encoder writes. */
+static bool varint_minimal(const uint8_t *from, const uint8_t *to)
+{
+	return to - from == 1 || to[-1] != 0;
+}
+
+/* The sum of a list's lengths, if all of it is as entry_encode writes it. */
+static int list_size(struct slice entries, uint64_t *ret_size)
+{
+	struct reader r = reader_of(entries);
+	uint64_t size = 0;
+	for (;;) {
+		const uint8_t *from = r.at;
+		struct entry entry;
+		int ret = entry_next(&r, &entry);
+		if (ret < 0)
+			return ret;
+		if (ret == 0)
+			break;
+		const uint8_t *varint_end = r.at - (entry.kind == ENTRY_HOLE ? 0 : sizeof(entry.id));
+		if (!varint_minimal(from, varint_end) || entry.length == 0)
+			return -DRS_ECORRUPT;
+		if (__builtin_add_overflow(size, entry.length, &size) || size > INT64_MAX)
+			return -DRS_ECORRUPT;
+	}
+	*ret_size = size;
+	return 0;
+}
+
 static unsigned node_flags(const struct node *node)
 {
 	return (node->uid ? NODE_UID : 0) | (node->gid != node->uid ? NODE_GID : 0) |
@@ -60,6 +90,20 @@ static unsigned node_flags(const struct node *node)
 	       (node->parent ? NODE_PARENT : 0) | (node->content_version ? NODE_CONTENT_VERSION : 0) |
 	       (!time_equal(&node->mtime, &node->ctime) ? NODE_MTIME : 0) |
 	       (!time_equal(&node->atime, &node->mtime) ? NODE_ATIME : 0) | (unsigned)node->content_kind << NODE_CONTENT_SHIFT;
+}
+
+static bool content_fits(const struct node *node)
+{
+	uint64_t size = 0;
+	switch (node->content_kind) {
+	case CONTENT_NONE:
+		return node->size == 0;
+	case CONTENT_INLINE:
+		return node->size > 0 && node->size == node->content.size && node->size <= inline_bytes_max(node->mode);
+	case CONTENT_LIST:
+		return node->size > 0 && list_size(node->content, &size) == 0 && node->size == size;
+	}
+	return false;
 }
 
 /* The difference to 'base' wraps around, so that any two times have one. */
@@ -74,9 +118,7 @@ static void time_encode(const struct node_time *time, int64_t base, struct buffe
 void node_encode(const struct node *node, struct buffer *b)
 {
 	assert(node->mode <= UINT16_MAX);
-	assert(node->content_kind <= CONTENT_LIST);
-	assert(node->content_kind == CONTENT_NONE ? node->size == 0 : node->size > 0);
-	assert(node->content_kind != CONTENT_INLINE || (node->size == node->content.size && node->size <= inline_bytes_max(node->mode)));
+	assert(content_fits(node));
 
 	unsigned flags = node_flags(node);
 	unsigned head = NODE_FORMAT << FORMAT_SHIFT | flags;
@@ -105,12 +147,6 @@ void node_encode(const struct node *node, struct buffer *b)
 		buffer_add(b, node->content.data, node->content.size);
 }
 
-/* A varint with a superfluous last byte is not what an encoder writes. */
-static bool varint_minimal(const uint8_t *from, const uint8_t *to)
-{
-	return to - from == 1 || to[-1] != 0;
-}
-
 static uint64_t field_decode(struct reader *r, uint64_t max)
 {
 	const uint8_t *from = r->at;
@@ -128,29 +164,6 @@ static struct node_time time_decode(struct reader *r, int64_t base)
 	if (nanoseconds > NANOSECONDS_MAX)
 		r->failed = true;
 	return (struct node_time){ (int64_t)(seconds + (uint64_t)base), nanoseconds };
-}
-
-/* The sum of a list's lengths, if all of it is as entry_encode writes it. */
-static int list_size(struct slice entries, uint64_t *ret_size)
-{
-	struct reader r = reader_of(entries);
-	uint64_t size = 0;
-	for (;;) {
-		const uint8_t *from = r.at;
-		struct entry entry;
-		int ret = entry_next(&r, &entry);
-		if (ret < 0)
-			return ret;
-		if (ret == 0)
-			break;
-		const uint8_t *varint_end = r.at - (entry.kind == ENTRY_HOLE ? 0 : sizeof(entry.id));
-		if (!varint_minimal(from, varint_end) || entry.length == 0)
-			return -DRS_ECORRUPT;
-		if (__builtin_add_overflow(size, entry.length, &size) || size > INT64_MAX)
-			return -DRS_ECORRUPT;
-	}
-	*ret_size = size;
-	return 0;
 }
 
 static int content_decode(struct slice content, struct node *node)
