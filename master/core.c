@@ -277,7 +277,8 @@ static void repeats_begin(struct master_core *m, time_ms now)
 	m->repeat_due = now + repeat_gaps_ms[0];
 }
 
-static void repeat_for_laggards(struct master_core *m, time_ms now, struct actions *out)
+/* Returns whether there was anyone to repeat it for. */
+static bool tell_laggards(struct master_core *m, struct actions *out)
 {
 	bool anyone = false, by_multicast = false;
 	for (size_t i = 0; i < m->members_count; i++) {
@@ -291,14 +292,19 @@ static void repeat_for_laggards(struct master_core *m, time_ms now, struct actio
 	}
 	if (by_multicast)
 		act(out, ACTION_BEAT, PEER_NONE);
-	m->repeats++;
-	/* The last repeat still carries the delta: it is built after this step, so the end waits for one more gap. */
-	if (anyone && m->repeats < ARRAY_SIZE(repeat_gaps_ms))
-		m->repeat_due = now + repeat_gaps_ms[m->repeats];
-	else if (anyone && m->repeats == ARRAY_SIZE(repeat_gaps_ms))
-		m->repeat_due = now + repeat_gaps_ms[m->repeats - 1];
-	else
+	return anyone;
+}
+
+/* The heartbeat is built after the step, so the delta of the last repeat has to stay for one more gap. */
+static void repeat(struct master_core *m, time_ms now, struct actions *out)
+{
+	size_t last = ARRAY_SIZE(repeat_gaps_ms) - 1;
+	if (m->repeats > last || !tell_laggards(m, out)) {
 		repeats_end(m);
+		return;
+	}
+	m->repeats++;
+	m->repeat_due = now + repeat_gaps_ms[m->repeats < last ? m->repeats : last];
 }
 
 void master_beat(struct master_core *m, struct beat *ret_beat)
@@ -549,7 +555,7 @@ static void on_tick(struct master_core *m, time_ms now, struct actions *out)
 		tell_everyone(m, now, out);
 		probe_someone(m, out);
 	} else if (now >= m->repeat_due) {
-		repeat_for_laggards(m, now, out);
+		repeat(m, now, out);
 	}
 }
 

@@ -131,9 +131,10 @@ void master_user_crash(struct master_user *u)
 void master_user_set(struct master_user *u, uint8_t key, uint64_t value)
 {
 	if (planted == PLANT_REUSE && !u->before) {
-		u->before = malloc(sizeof(*u));
-		assert(u->before);
-		*u->before = *u;
+		struct master_user *before = malloc(sizeof(*before));
+		assert(before);
+		*before = *u;
+		u->before = before;
 	}
 	u->map.values[key] = value;
 	u->changed[key] = (struct drs_version){ .bytes = { 0xff } }; /* above every version: in the one that is being made */

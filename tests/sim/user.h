@@ -21,7 +21,7 @@ enum plant {
 	PLANT_ACK_EARLY,     /* a slave says durable before it is */
 	PLANT_HALF,          /* a slave applies half a delta */
 	PLANT_BACKWARDS,     /* a slave opens an old copy after a crash */
-	PLANT_REUSE,         /* the master forgets the last number in a crash and gives it again */
+	PLANT_REUSE,         /* the master forgets in a crash what it gave since it started, and gives the numbers again */
 	PLANT_UNSTORED,      /* the master says that a number is stored, and it is not */
 	PLANT_NARROW,        /* the master tells a scope that is too narrow */
 	PLANTS
