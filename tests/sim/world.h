@@ -117,6 +117,7 @@ struct world {
 	unsigned loss_permille, duplicate_permille, delay_ms_max;
 	uint32_t beat_interval_ms;
 	struct actions actions;
+	struct item *item;        /* that is being handled */
 	struct parcel *beat;      /* of the step that is being performed */
 
 	struct world_counters counters;

@@ -2,102 +2,17 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <errno.h>
-#include <ftw.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "drsfs/error.h"
+#include "content_fixture.h"
 #include "store/content.h"
-#include "store/version.h"
 
 #define BLOCK 4096
 #define MODEL_BYTES_MAX (6 << 20)
 #define MODEL_BLOCKS (MODEL_BYTES_MAX / BLOCK)
-
-/* --- random numbers, from one seed */
-
-static uint64_t random_state;
-
-static uint64_t random_u64(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state * 0x2545f4914f6cdd1d;
-}
-
-static void random_init(uint64_t salt)
-{
-	const char *seed = getenv("SEED");
-	random_state = seed ? strtoull(seed, NULL, 0) : 0x636f6e74 + salt;
-	fprintf(stderr, "SEED=%#llx\n", (unsigned long long)random_state);
-}
-
-/* Below max, small numbers often. */
-static uint64_t random_below(uint64_t max)
-{
-	uint64_t v = max ? random_u64() % max : 0;
-	return random_u64() % 2 ? v : v >> random_u64() % 24;
-}
-
-static void random_bytes(uint8_t *bytes, size_t size)
-{
-	for (size_t i = 0; i < size; i++)
-		bytes[i] = i % 8 ? (uint8_t)(bytes[i - 1] * 7 + 1) : (uint8_t)(random_u64() >> 32);
-}
-
-/* --- a store in a directory of its own */
-
-struct fixture {
-	char dir[64];
-	struct store *store;
-	struct txn *txn;
-};
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st, (void)type, (void)ftw;
-	return remove(path);
-}
-
-static void fixture_open(struct fixture *f)
-{
-	const char *tmp = getenv("TMPDIR");
-	snprintf(f->dir, sizeof(f->dir), "%s/drsfs-content-XXXXXX", tmp ? tmp : "/tmp");
-	cr_assert(mkdtemp(f->dir) != NULL);
-	struct store_options options = { .dir = f->dir, .role = STORE_MASTER, .create = true, .lazy_sync = true };
-	cr_assert(eq(int, store_open(&options, &f->store), 0));
-	cr_assert(eq(int, txn_begin_write(f->store, &f->txn), 0));
-	version_begin(f->txn);
-}
-
-static void fixture_commit(struct fixture *f)
-{
-	struct version_info info;
-	if (version_dirty(f->txn))
-		cr_assert(eq(int, version_seal(f->txn, 1, "", &info), 0));
-	cr_assert(eq(int, txn_commit(f->txn), 0));
-	cr_assert(eq(int, txn_begin_write(f->store, &f->txn), 0));
-	version_begin(f->txn);
-}
-
-static void tell_finding(void *user, const char *text)
-{
-	(void)user;
-	fprintf(stderr, "verify: %s\n", text);
-}
-
-static void fixture_close(struct fixture *f, bool verify)
-{
-	txn_abort(f->txn);
-	if (verify)
-		cr_assert(eq(int, store_verify(f->store, tell_finding, NULL, NULL), 0));
-	store_close(f->store);
-	nftw(f->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
 
 /* --- the model: bytes, and which blocks hold data */
 
@@ -335,7 +250,7 @@ static void random_edits(uint64_t salt, uint64_t size_max, int steps)
 {
 	struct fixture f;
 	struct file files[2];
-	random_init(salt);
+	random_init(0x636f6e74 + salt);
 	fixture_open(&f);
 	file_init(&files[0], 2);
 	file_init(&files[1], 3);
@@ -374,7 +289,7 @@ static void random_edits(uint64_t salt, uint64_t size_max, int steps)
 	fixture_commit(&f);
 	file_fini(&files[0]);
 	file_fini(&files[1]);
-	fixture_close(&f, false);
+	fixture_close(&f);
 }
 
 Test(content, random_edits_of_tiny_files)
