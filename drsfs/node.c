@@ -215,23 +215,23 @@ static void call_run(struct node *n, struct call *c)
 					      .inline_delta = { c->inline_delta, c->inline_size } });
 }
 
-static struct call_list calls_take(struct node *n)
+static void calls_take(struct node *n, struct call_list *taken)
 {
-	struct call_list taken = TAILQ_HEAD_INITIALIZER(taken);
+	TAILQ_INIT(taken);
 	pthread_mutex_lock(&n->lock);
-	TAILQ_CONCAT(&taken, &n->calls, next);
+	TAILQ_CONCAT(taken, &n->calls, next);
 	n->updates = 0;
 	pthread_mutex_unlock(&n->lock);
-	return taken;
 }
 
 static void on_wake(evutil_socket_t fd, short what, void *user)
 {
 	struct node *n = user;
+	struct call_list calls;
 	eventfd_t count;
 	(void)what;
 	eventfd_read(fd, &count);
-	struct call_list calls = calls_take(n);
+	calls_take(n, &calls);
 	while (!TAILQ_EMPTY(&calls)) {
 		struct call *c = TAILQ_FIRST(&calls);
 		TAILQ_REMOVE(&calls, c, next);
@@ -401,7 +401,8 @@ void node_free(struct node *n)
 		return;
 	if (n->role.ops)
 		n->role.ops->free(n->role.self);
-	struct call_list calls = calls_take(n);
+	struct call_list calls;
+	calls_take(n, &calls);
 	for (struct call *c = TAILQ_FIRST(&calls), *next; c; c = next) {
 		next = TAILQ_NEXT(c, next);
 		free(c);

@@ -328,6 +328,7 @@ void wire_message_encode(const struct wire_message *m, struct buffer *out)
 static bool hello_from(const Wire__Hello *from, struct wire_message *ret)
 {
 	ret->kind = WIRE_HELLO;
+	memset(&ret->hello, 0, sizeof(ret->hello));
 	ret->hello.major = from->major;
 	if (from->major != WIRE_MAJOR)
 		return true;
