@@ -1,20 +1,16 @@
 /*
- * What visits do differently while a flip goes on, besides giving timeout 0; and what the flip learns from it. A listing and an ACL have no
- * timeout: the kernel keeps them whatever it is told.
+ * What visits do differently on account of a flip, besides giving timeout 0. A listing and an ACL have no timeout: the kernel keeps them whatever it is
+ * told. So it is noted who was given one, and the kernel is kept from trusting a listing by the one thing that it checks, the directory's mtime.
  *
- * - Given: a listing or an ACL that is answered is noted, so that the flip can see to it once more before it moves.
- * - Free: a node that is not concerned by what changes; what is given of it is not noted again.
- * - Quiet: a directory that the flip is done with. Nobody gets a listing of it any more until the flip has moved: the requests are parked, not
- *   waited for, so that no thread is lost. The flip asks nothing of such a directory any more, so nothing waits for them in turn.
- * - Blurred: a directory whose names change although its mtime does not. The kernel checks a listing that it keeps by its mtime, so until the flip has
- *   moved the directory shows one that is a nanosecond off: what was listed meanwhile is then found to be outdated.
+ * - Given: nodes of which a listing or an ACL was answered during the flip.
+ * - Free: nodes found not to be concerned by what changes; what is given of them is not noted again.
+ * - Blurred: directories that show an mtime a few nanoseconds off, another one each time, never to be kept. Whatever listing the kernel keeps of
+ *   such a directory is found outdated when it is next opened; it is at the latest when the directory is sharp again.
  */
 #include "slave/caution.h"
 
 #include <errno.h>
 #include <stdlib.h>
-
-#include "slave/serve.h"
 
 void caution_init(struct caution *c)
 {
@@ -26,7 +22,6 @@ void caution_fini(struct caution *c)
 {
 	free(c->given);
 	free(c->free.items);
-	free(c->quiet.items);
 	free(c->blurred.items);
 	pthread_mutex_destroy(&c->lock);
 }
@@ -43,22 +38,24 @@ static void *room_for_one(void *items, size_t item_bytes, size_t count, size_t *
 	return items;
 }
 
-static bool set_has(const struct ino_set *set, ino_id ino)
+static bool set_has(const struct node_set *set, node_id id)
 {
 	for (size_t i = 0; i < set->count; i++)
-		if (set->items[i] == ino)
+		if (set->items[i] == id)
 			return true;
 	return false;
 }
 
-static int set_add(struct ino_set *set, ino_id ino)
+static int set_add(struct node_set *set, node_id id)
 {
-	ino_id *items = room_for_one(set->items, sizeof(*items), set->count, &set->capacity);
+	if (set_has(set, id))
+		return 0;
+	node_id *items = room_for_one(set->items, sizeof(*items), set->count, &set->capacity);
 
 	if (!items)
 		return -ENOMEM;
 	set->items = items;
-	set->items[set->count++] = ino;
+	set->items[set->count++] = id;
 	return 0;
 }
 
@@ -78,45 +75,28 @@ int caution_gives(struct caution *c, node_id id, enum given_kind kind)
 	return given ? 0 : -ENOMEM;
 }
 
-bool caution_is_quiet(const struct caution *c, ino_id dir)
-{
-	return set_has(&c->quiet, dir);
-}
-
 bool caution_is_blurred(const struct caution *c, ino_id dir)
 {
 	return set_has(&c->blurred, dir);
 }
 
-int caution_park(struct caution *c, const struct parked *parked)
+uint32_t caution_blurs(struct caution *c, uint32_t nanoseconds)
 {
-	struct parked *copy = malloc(sizeof(*copy));
+	uint32_t off = 1 + atomic_fetch_add(&c->blur, 1) % BLUR_NANOSECONDS_MAX;
 
-	if (!copy)
-		return -ENOMEM;
-	*copy = *parked;
-	pthread_mutex_lock(&c->lock);
-	copy->next = c->parked;
-	c->parked = copy;
-	pthread_mutex_unlock(&c->lock);
-	return 0;
+	return nanoseconds >= off ? nanoseconds - off : nanoseconds + off;
 }
 
-/* ---- the flip: it holds the gate for writing, or nobody is cautious */
-
-int caution_blur(struct caution *c, ino_id dir)
-{
-	return set_add(&c->blurred, dir);
-}
+/* ---- the flip: it holds the gate for writing, as everything is read without a lock */
 
 int caution_free(struct caution *c, node_id id)
 {
 	return set_add(&c->free, id);
 }
 
-int caution_quieten(struct caution *c, ino_id dir)
+int caution_blur(struct caution *c, ino_id dir)
 {
-	return set_add(&c->quiet, dir);
+	return set_add(&c->blurred, dir);
 }
 
 bool caution_take(struct caution *c, struct given *ret_given)
@@ -127,23 +107,7 @@ bool caution_take(struct caution *c, struct given *ret_given)
 	return true;
 }
 
-bool caution_take_of(struct caution *c, node_id id)
+void caution_end(struct caution *c)
 {
-	size_t left = 0;
-
-	for (size_t i = 0; i < c->given_count; i++)
-		if (c->given[i].id != id)
-			c->given[left++] = c->given[i];
-	bool taken = left < c->given_count;
-	c->given_count = left;
-	return taken;
-}
-
-struct parked *caution_end(struct caution *c)
-{
-	struct parked *parked = c->parked;
-
-	c->parked = NULL;
-	c->given_count = c->free.count = c->quiet.count = c->blurred.count = 0;
-	return parked;
+	c->given_count = c->free.count = c->blurred.count = 0;
 }

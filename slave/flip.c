@@ -6,6 +6,7 @@
  *      as far as the kernel.
  *   2. Take from the kernel whatever the new version changes. Afterwards nothing of that is cached.
  *   3. Pass the gate: the new version is what is shown; answers are kept again.
+ *   4. See to what slipped in during step 2 and has no timeout.
  *
  * No request waits for step 2, since taking an entry away needs its directory's lock, which the kernel holds while it waits for an answer.
  *
@@ -17,23 +18,23 @@
  * - An entry that is looked at again after its timeout does not hold that lock. Its late answer renews an entry that has been unhashed,
  *   which nobody finds any more; merely expiring it would not do. Its late attributes are refused, because those of the inode
  *   were taken away after it was sent (attr_version); a getattr's too, and ACLs likewise (a sentinel).
- * - A listing is kept with the mtime that the directory had when its listing began, and is dropped when mtime has changed. If the names
- *   changed and mtime did not (rsync sets it back), the cached pages are dropped, and mtime is blurred until the flip is over.
- * - Listings and ACLs have no timeout. A cautious visit notes that it gave one (caution.c), and before step 3 each that the new version changes is
- *   seen to again, until a moment is found in which none is under way.
+ * - A listing is kept with the mtime that the directory had when its listing began, and is dropped when mtime has changed. If the names change and
+ *   mtime does not (rsync sets it back), what is cached is dropped, and mtime is blurred (caution.c) from then on.
+ * - Listings and ACLs have no timeout, so a cautious visit notes that it gave one. An old listing that is on its way during step 3 could get into a
+ *   cache that was begun with the new mtime: until the directory's lock has been passed once more its mtime is blurred, so nobody looks
+ *   into such a cache. ACLs are simply taken away once more.
+ * - stat reads attributes without a lock, and sees that they are good a moment before the last of them is stored. So the first answer after a change
+ *   is still not to be kept (nodes_refresh).
  *
  * Not here: keeping the old version's records while a reader has them open (nodes_leave says which they are; retention asks slave_mount_holds).
  */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "drsfs/error.h"
 #include "slave/serve.h"
 
-/* So often the flip waits for a moment in which nobody is given a certain listing or ACL; then it goes on in any case. */
-#define MOMENTS_MAX 1000
-#define GIVEN_MAX 10000
 #define PASSED_MAX 16
+#define SORTED_MAX 1000 /* given answers that are looked at one by one */
 
 struct flip {
 	struct slave_mount *mount;
@@ -46,6 +47,23 @@ struct flip {
 	ino_id passed[PASSED_MAX];     /* directories whose lock has been passed lately */
 	unsigned passed_next;
 };
+
+/* ---- the gate */
+
+static void be_cautious(struct slave_mount *m)
+{
+	pthread_rwlock_wrlock(&m->gate);
+	m->flipping = true;
+	pthread_rwlock_unlock(&m->gate);
+}
+
+static void be_careless(struct slave_mount *m)
+{
+	pthread_rwlock_wrlock(&m->gate);
+	m->flipping = false;
+	caution_end(&m->caution);
+	pthread_rwlock_unlock(&m->gate);
+}
 
 /* ---- what is said to the kernel */
 
@@ -80,6 +98,7 @@ static int barrier(struct flip *f, ino_id dir)
 
 static int take_attributes(struct flip *f, node_id id)
 {
+	nodes_refresh(f->mount->nodes, id);
 	return told(f, fuse_lowlevel_notify_inval_inode(f->mount->session, id, -1, 0));
 }
 
@@ -185,7 +204,7 @@ static int file_changed(struct flip *f, ino_id ino, const struct node *old, cons
 
 static bool directory_held(struct flip *f, ino_id dir)
 {
-	return dir == INO_ROOT || nodes_find(f->mount->nodes, dir, NULL);
+	return nodes_find(f->mount->nodes, dir, NULL);
 }
 
 static int node_changed(struct flip *f, ino_id ino, bool names_too)
@@ -296,106 +315,87 @@ static int take_changes(struct flip *f)
 
 /* ---- answers that the kernel keeps, given meanwhile */
 
-/* 1 or 0: does a version write a key of this node and kind? */
-static int keys_changed(struct flip *f, const struct record_key *from)
+/* 1 or 0. A version's keys come in order, so the first from the directory's names on is one of them if there are any. */
+static int names_changed(struct flip *f, ino_id dir)
 {
 	version_t version = f->old.version;
 	int error;
 
 	while ((error = next_version(f, version, &version)) > 0) {
-		struct record_key key = *from;
+		struct record_key key = record_prefix_names(dir, 0);
 
 		error = version_change_next(f->txn, version, &key);
-		if (error < 0 || (error > 0 && record_key_ino(&key) == record_key_ino(from) && record_key_kind(&key) == record_key_kind(from)))
+		if (error < 0 || (error > 0 && record_key_ino(&key) == dir && record_key_kind(&key) == RECORD_NAME))
 			break;
 	}
 	return error;
 }
 
-/*
- * Find a moment in which the kernel is not about to keep what it was given of the node: nothing was given since the last look. A listing is then over
- * and done with until the flip has moved, and its directory quiet; an ACL will be asked for again.
- */
-static int see_to(struct flip *f, const struct given *given)
+static bool take_given(struct slave_mount *m, struct given *ret_given)
 {
-	struct slave_mount *m = f->mount;
-	bool again = true;
-	int error = 0;
-
-	for (unsigned i = 0; error == 0 && again && i < MOMENTS_MAX; i++) {
-		error = given->kind == GIVEN_LISTING ? take_entry(f, given->id, NO_NAME) : take_attributes(f, given->id);
-		pthread_rwlock_wrlock(&m->gate);
-		again = caution_take_of(&m->caution, given->id);
-		if (error == 0 && given->kind == GIVEN_LISTING && (!again || i + 1 == MOMENTS_MAX))
-			error = caution_quieten(&m->caution, given->id);
-		pthread_rwlock_unlock(&m->gate);
-	}
-	return error;
-}
-
-static int unconcerned(struct flip *f, node_id id)
-{
-	pthread_rwlock_wrlock(&f->mount->gate);
-	int error = caution_free(&f->mount->caution, id);
-	pthread_rwlock_unlock(&f->mount->gate);
-	return error;
-}
-
-static int see_to_if_changed(struct flip *f, const struct given *given)
-{
-	struct record_key from = given->kind == GIVEN_LISTING ? record_prefix_names(given->id, 0) : record_prefix_xattrs(node_id_ino(given->id));
-	int changed = keys_changed(f, &from);
-
-	if (changed < 0)
-		return changed;
-	return changed ? see_to(f, given) : unconcerned(f, given->id);
-}
-
-/* What was parked is answered by the flip's own server. */
-static void answer_parked(struct slave_mount *m, struct parked *parked)
-{
-	server_self = &m->servers[m->servers_count];
-	serve_parked(parked);
-}
-
-/* If nothing was given since the last look, the new version is what is shown. Else tell one of what it was. */
-static bool move(struct flip *f, bool in_any_case, struct given *ret_given)
-{
-	struct slave_mount *m = f->mount;
-	struct parked *parked = NULL;
-
 	pthread_rwlock_wrlock(&m->gate);
-	bool moved = !caution_take(&m->caution, ret_given) || in_any_case;
-	if (moved) {
-		m->shown = f->new.version;
-		m->flipping = false;
-		parked = caution_end(&m->caution);
-	}
+	bool taken = caution_take(&m->caution, ret_given);
 	pthread_rwlock_unlock(&m->gate);
-	answer_parked(m, parked);
-	return moved;
+	return taken;
 }
 
-static int see_to_all_and_move(struct flip *f)
+static int set_concerned(struct slave_mount *m, const struct given *given, bool concerned)
+{
+	pthread_rwlock_wrlock(&m->gate);
+	int error = concerned ? caution_blur(&m->caution, given->id) : caution_free(&m->caution, given->id);
+	pthread_rwlock_unlock(&m->gate);
+	return error;
+}
+
+/* Who lists a directory that stays as it is has nothing to do with the flip. What is given meanwhile is left for settle(). */
+static int sort_given(struct flip *f)
 {
 	struct given given;
 	int error = 0;
 
-	for (unsigned i = 0; error == 0 && !move(f, i == GIVEN_MAX, &given); i++)
-		error = see_to_if_changed(f, &given);
+	for (unsigned i = 0; error >= 0 && i < SORTED_MAX && take_given(f->mount, &given); i++) {
+		if (given.kind == GIVEN_ACL) {
+			error = take_attributes(f, given.id);
+			continue;
+		}
+		error = names_changed(f, given.id);
+		if (error >= 0)
+			error = set_concerned(f->mount, &given, error > 0);
+	}
+	return error < 0 ? error : 0;
+}
+
+/* The new version is what is shown. Directories of which the kernel may have got an old listing just now are blurred. */
+static int move(struct flip *f)
+{
+	struct slave_mount *m = f->mount;
+	int error = 0;
+
+	pthread_rwlock_wrlock(&m->gate);
+	for (size_t i = 0; error == 0 && i < m->caution.given_count; i++)
+		if (m->caution.given[i].kind == GIVEN_LISTING)
+			error = caution_blur(&m->caution, m->caution.given[i].id);
+	if (error == 0) {
+		m->shown = f->new.version;
+		m->flipping = false;
+	}
+	pthread_rwlock_unlock(&m->gate);
 	return error;
 }
 
-static void be_cautious(struct slave_mount *m, bool cautious)
+/* No old listing is on its way into the kernel any more once its directory's lock was passed: from then on it may trust mtime again. */
+static void settle(struct flip *f)
 {
-	struct parked *parked = NULL;
+	struct caution *c = &f->mount->caution;
 
-	pthread_rwlock_wrlock(&m->gate);
-	m->flipping = cautious;
-	if (!cautious)
-		parked = caution_end(&m->caution);
-	pthread_rwlock_unlock(&m->gate);
-	answer_parked(m, parked);
+	for (size_t i = 0; i < c->given_count; i++)
+		if (c->given[i].kind == GIVEN_ACL)
+			take_attributes(f, c->given[i].id);
+	for (size_t i = 0; i < c->blurred.count; i++) {
+		take_entry(f, c->blurred.items[i], NO_NAME);
+		nodes_refresh(f->mount->nodes, c->blurred.items[i]);
+	}
+	be_careless(f->mount);
 }
 
 static int flip(struct flip *f)
@@ -407,13 +407,17 @@ static int flip(struct flip *f)
 		f->mount->shown = f->new.version; /* not mounted: nobody looks */
 		return 0;
 	}
-	be_cautious(f->mount, true);
+	be_cautious(f->mount);
 	int error = take_changes(f);
 	if (error == 0)
-		error = see_to_all_and_move(f);
+		error = sort_given(f);
+	if (error == 0)
+		error = move(f);
 	record_cursor_free(f->names);
-	if (error < 0)
-		be_cautious(f->mount, false); /* the old version goes on being shown; that less of it is cached does no harm */
+	if (error == 0)
+		settle(f);
+	else
+		be_careless(f->mount); /* the old version goes on being shown; that less of it is cached does no harm */
 	return error;
 }
 

@@ -60,11 +60,11 @@ static int new_reader(struct store *store, struct txn **ret_txn)
 
 static int new_servers(struct slave_mount *m, unsigned count)
 {
-	m->servers = calloc(count + 1, sizeof(*m->servers));
+	m->servers = calloc(count, sizeof(*m->servers));
 	if (!m->servers)
 		return -ENOMEM;
 	m->servers_count = count;
-	for (unsigned i = 0; i <= count; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		m->servers[i].mount = m;
 		int error = new_reader(m->store, &m->servers[i].txn);
 		if (error < 0)
@@ -91,6 +91,8 @@ static int build(struct slave_mount *m, const struct slave_mount_options *o)
 	if (!m->mountpoint || !m->arguments)
 		return -ENOMEM;
 	int error = nodes_new(&m->nodes);
+	if (error == 0)
+		error = nodes_give(m->nodes, INO_ROOT, 0, 0, (struct node_place){ 0, 0 }); /* it is never looked up, and never forgotten */
 	if (error == 0)
 		error = new_reader(m->store, &m->flip_txn);
 	if (error == 0)
@@ -124,7 +126,7 @@ void slave_mount_free(struct slave_mount *m)
 	if (!m)
 		return;
 	slave_mount_stop(m);
-	for (unsigned i = 0; m->servers && i <= m->servers_count; i++) {
+	for (unsigned i = 0; i < m->servers_count; i++) {
 		txn_abort(m->servers[i].txn);
 		buffer_fini(&m->servers[i].reply);
 		free(m->servers[i].request.mem);

@@ -26,6 +26,7 @@ struct entry {
 	struct node_place place;
 	struct places *more;
 	uint32_t next;
+	bool fresh;
 };
 
 struct nodes {
@@ -266,6 +267,26 @@ bool nodes_find(struct nodes *n, node_id id, struct node_held *ret_held)
 		*ret_held = entry->held;
 	pthread_mutex_unlock(&n->lock);
 	return entry != NULL;
+}
+
+void nodes_refresh(struct nodes *n, node_id id)
+{
+	pthread_mutex_lock(&n->lock);
+	struct entry *entry = entry_of(n, id);
+	if (entry)
+		entry->fresh = true;
+	pthread_mutex_unlock(&n->lock);
+}
+
+bool nodes_is_fresh(struct nodes *n, node_id id)
+{
+	pthread_mutex_lock(&n->lock);
+	struct entry *entry = entry_of(n, id);
+	bool fresh = entry && entry->fresh;
+	if (fresh)
+		entry->fresh = false;
+	pthread_mutex_unlock(&n->lock);
+	return fresh;
 }
 
 void nodes_leave(struct nodes *n, node_id id, version_t at)

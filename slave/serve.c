@@ -87,10 +87,10 @@ static bool is_content(const struct node *node, version_t content_version)
 int visit_node(struct visit *v, node_id id, struct node *ret_node, struct view *ret_view)
 {
 	ino_id ino = node_id_ino(id);
-	struct node_held held = { 0 };
 	struct view view = v->view;
+	struct node_held held;
 
-	if (ino != INO_ROOT && !nodes_find(v->mount->nodes, id, &held))
+	if (!nodes_find(v->mount->nodes, id, &held))
 		return -ESTALE;
 	int error = visit_inode(v->txn, view, ino, ret_node);
 	if (held.left_at != 0 && (error == -ENOENT || (error == 0 && !is_content(ret_node, held.content_version)))) {
@@ -125,8 +125,17 @@ void visit_attributes(const struct visit *v, ino_id ino, const struct node *node
 		.st_mtim = stat_time(&node->mtime),
 		.st_ctim = stat_time(&node->ctime),
 	};
-	if (v->cautious && S_ISDIR(node->mode) && caution_is_blurred(&v->mount->caution, ino))
-		ret_stat->st_mtim.tv_nsec ^= 1;
+	if (S_ISDIR(node->mode) && caution_is_blurred(&v->mount->caution, ino))
+		ret_stat->st_mtim.tv_nsec = caution_blurs(&v->mount->caution, node->mtime.nanoseconds);
+}
+
+/*
+ * The kernel marks attributes as good before it has stored them all, and looks at them without a lock. So the first answer after a change is not to be
+ * kept: when a later one marks them as good, the new ones are stored already.
+ */
+double visit_attributes_timeout(struct visit *v, node_id id)
+{
+	return v->cautious || nodes_is_fresh(v->mount->nodes, id) || caution_is_blurred(&v->mount->caution, id) ? 0 : v->timeout;
 }
 
 int visit_give(struct visit *v, ino_id ino, const struct node *node, struct node_place place, struct fuse_entry_param *ret_entry)
@@ -142,8 +151,8 @@ int visit_give(struct visit *v, ino_id ino, const struct node *node, struct node
 		.ino = node_id_of(ino, content_version),
 		.generation = node_id_generation(content_version),
 		.entry_timeout = v->timeout,
-		.attr_timeout = v->timeout,
 	};
+	ret_entry->attr_timeout = visit_attributes_timeout(v, ret_entry->ino);
 	visit_attributes(v, ino, node, &ret_entry->attr);
 	return 0;
 }
@@ -229,7 +238,7 @@ static void serve_getattr(fuse_req_t request, fuse_ino_t id, struct fuse_file_in
 	if (error < 0)
 		reply_error(request, error);
 	else
-		fuse_reply_attr(request, &attributes, v.timeout);
+		fuse_reply_attr(request, &attributes, visit_attributes_timeout(&v, id));
 	visit_end(&v);
 }
 

@@ -33,9 +33,9 @@ struct slave_mount {
 	pthread_rwlock_t gate;         /* prefers writers */
 	_Atomic version_t shown;       /* changes only with the gate held for writing */
 	bool flipping;                 /* under the gate */
-	struct caution caution;        /* while it is flipping */
+	struct caution caution;        /* on account of a flip */
 	struct txn *flip_txn;          /* the flip's reader, parked between */
-	struct server *servers;        /* one more than there are threads: the flip's, for parked requests */
+	struct server *servers;
 	unsigned servers_count, servers_started;
 	atomic_uint servers_running;
 	atomic_int error;              /* the first error that ended a thread */
@@ -76,6 +76,8 @@ int visit_inode(struct txn *, struct view, ino_id, struct node *ret_node);
 version_t node_content_version(const struct node *);
 /* The attributes, and the id, that the kernel is given. */
 void visit_attributes(const struct visit *, ino_id, const struct node *, struct stat *ret_stat);
+/* How long the kernel may keep the node's attributes. */
+double visit_attributes_timeout(struct visit *, node_id);
 /* What the kernel is told about an entry; counts it as given. -ENOMEM. */
 int visit_give(struct visit *, ino_id, const struct node *, struct node_place, struct fuse_entry_param *ret_entry);
 extern const struct fuse_lowlevel_ops slave_operations;
@@ -86,7 +88,6 @@ extern _Thread_local struct server *server_self;
 void serve_read(fuse_req_t, fuse_ino_t, size_t size, off_t offset, struct fuse_file_info *);
 void serve_lseek(fuse_req_t, fuse_ino_t, off_t offset, int whence, struct fuse_file_info *);
 void serve_readdir(fuse_req_t, fuse_ino_t, size_t size, off_t offset, struct fuse_file_info *);
-void serve_parked(struct parked *); /* all in the list; frees it */
 void serve_readdirplus(fuse_req_t, fuse_ino_t, size_t size, off_t offset, struct fuse_file_info *);
 
 #endif
