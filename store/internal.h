@@ -74,6 +74,7 @@ struct txn {
 	uint64_t tree_pages_before, branch_pages_before, last_page_before;
 	uint64_t leaf_writes;     /* pages that were perhaps copied, in eighths */
 	uint64_t large_pages;     /* pages of values that have pages of their own */
+	bool disk_full;
 	bool free_counted;
 	uint64_t free_pages;
 
