@@ -33,7 +33,7 @@ enum store_role { STORE_MASTER = 1, STORE_SLAVE = 2 };
 
 struct store_options {
 	const char *dir;      /* the state directory; made (0700) if 'create' */
-	enum store_role role; /* a store keeps the role it was created with: else -DRS_EROLE */
+	enum store_role role; /* a store keeps the role it was created with: else -DRS_EROLE; 0: either (not with 'create') */
 	bool create;          /* make a store if there is none; else -DRS_ENOSTORE */
 	bool read_only;       /* for other processes (log, verify); takes no lock */
 	bool lazy_sync;       /* MDB_NOMETASYNC */
