@@ -1,8 +1,10 @@
 /*
- * Records: keys and their taking apart, what counts in a view, and the writing that keeps all that hangs on a record in step: its change row, the
- * pending digest and counts, and the reference counts of the chunks that a node names. Nobody else writes record rows.
+ * Records: keys and their taking apart, what counts in a view, and the writing that keeps all that hangs on a record in step:
+ * its change row, the pending digest and counts, and the reference counts of the chunks that a node names. Nobody else writes
+ * record rows.
  *
- * A key's rows stand together, newest first, drafts before versions, because ~v is the end of the row's key: one seek answers most questions.
+ * A key's rows stand together, newest first, drafts before versions, because ~v is the end of the row's key: one seek answers
+ * most questions.
  */
 #include "store/record.h"
 

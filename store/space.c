@@ -1,11 +1,12 @@
 /*
  * Disk room: that a commit never fails for want of it, because writing was refused before.
  *
- * LMDB writes pages at commit, at the end of its file unless it finds free ones inside. So the blocks behind the file's end are allocated ahead, and a
- * write is admitted while all that its transaction may append still fits in there. When the disk is full only two ways are left: operations that
- * give space back in the end may use the last RESERVE_BYTES; others must rely on free pages inside the file, and are admitted while there are
- * many times as many as needed, and even so no more than the allocated end could take if LMDB used none of them. Where free pages are too scattered
- * for a chunk the end is eaten up a little; so the more pages are free, the less of it must be left.
+ * LMDB writes pages at commit, at the end of its file unless it finds free ones inside. So the blocks behind the file's end are
+ * allocated ahead, and a write is admitted while all that its transaction may append still fits in there. When the disk is full
+ * only two ways are left: operations that give space back in the end may use the last RESERVE_BYTES; others must rely on free
+ * pages inside the file, and are admitted while there are many times as many as needed, and even so no more than the allocated
+ * end could take if LMDB used none of them. Where free pages are too scattered for a chunk the end is eaten up a little; so the
+ * more pages are free, the less of it must be left.
  */
 #include <errno.h>
 #include <fcntl.h>

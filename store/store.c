@@ -1,6 +1,7 @@
 /*
- * The environment of a store: its directory, the lock against a second daemon, LMDB's handle, and the identity that is made or found there.
- * It is also the one place where LMDB's error codes become ours. Transactions and rows are in txn.c, disk room in space.c.
+ * The environment of a store: its directory, the lock against a second daemon, LMDB's handle, and the identity that is made or
+ * found there. It is also the one place where LMDB's error codes become ours. Transactions and rows are in txn.c, disk room in
+ * space.c.
  */
 #include "store/store.h"
 

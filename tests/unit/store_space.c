@@ -120,7 +120,7 @@ Test(store_space, a_full_disk_refuses_writes_but_loses_nothing, .timeout = 60)
 		ok(store_space(store, &space));
 		cr_expect_geq(space.free_bytes, (uint64_t)12 << 20);
 		files = fill(store, &ino);
-		cr_expect_gt(files, 400, "%d files fit again", files);
+		cr_expect_gt(files, 200, "%d files fit again", files);
 	}
 	store_close(store);
 	unmount();
