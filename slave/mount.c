@@ -22,7 +22,6 @@
 #include "slave/serve.h"
 
 #define THREADS_MAX 8
-#define READ_BYTES_MAX (1 << 20)
 #define READ_AHEAD_KIB 1024
 #define STALE_MOUNTS_MAX 16
 
@@ -323,6 +322,11 @@ void slave_mount_stop(struct slave_mount *m)
 version_t slave_mount_shown(const struct slave_mount *m)
 {
 	return m->shown;
+}
+
+uint64_t slave_mount_requests(const struct slave_mount *m)
+{
+	return m->requests;
 }
 
 /* What names still lead to is kept by being current; here it is about what they do not lead to any more. */

@@ -433,6 +433,7 @@ static void serve_init(void *mount, struct fuse_conn_info *connection)
 				 FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL | FUSE_CAP_READDIRPLUS |
 				 FUSE_CAP_READDIRPLUS_AUTO);
 	connection->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+	connection->max_read = READ_BYTES_MAX;
 	connection->max_background = 64;
 	connection->time_gran = 1;
 }

@@ -19,6 +19,8 @@
 #include "store/node.h"
 #include "store/record.h"
 
+#define READ_BYTES_MAX (1 << 20)
+
 struct server;
 
 /* An answer, given during a flip, that the kernel may keep although it was told no timeout: a listing, or an ACL. */
@@ -49,7 +51,7 @@ struct slave_mount {
 	atomic_uint servers_running;
 	atomic_int error;              /* the first error that ended a thread */
 	atomic_bool stopping;
-	atomic_ullong requests;        /* for tests: how many came, forgets not counted */
+	atomic_ullong requests;        /* visits begun */
 	void (*ended)(void *user, int error);
 	void *user;
 	bool mounted;

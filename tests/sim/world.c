@@ -213,6 +213,7 @@ void world_fini(struct world *w)
 		free(w->links[i]);
 	free(w->links);
 	parcel_release(w->beat);
+	buffer_fini(&w->storage);
 	master_core_free(w->master.master);
 	master_user_fini(&w->master.master_user);
 	for (unsigned i = 0; i < w->options.slaves; i++)
