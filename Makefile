@@ -45,7 +45,7 @@ SIM_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
 # Plain programs, one a file: stress (exit code tells), fuzz (replay their corpus), bench, lib (helpers of the scripts).
 TOOLS := $(foreach kind,stress fuzz bench lib,$(patsubst tests/$(kind)/%.c,$(B)/$(kind)/%,$(wildcard tests/$(kind)/*.c)))
 
-.PHONY: deps all demo check unit sim asan tsan fuzz bench lint format install uninstall clean help tests-build
+.PHONY: deps all demo check unit sim asan tsan fuzz bench lint format install uninstall clean help tests-build print-cores alone
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -142,6 +142,13 @@ install: all
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/drsfs $(DESTDIR)$(MANDIR)/man8/drsfs.8
 	rm -f $(patsubst packaging/%,$(DESTDIR)$(UNITDIR)/%,$(wildcard packaging/*.service))
+
+# For tests/lint: which files are cores, and whether a header compiles alone.
+print-cores:
+	@printf '%s\n' $(CORES)
+
+alone:
+	@echo '#include "$(HEADER)"' | $(CC) $(ALL_CFLAGS) -fsyntax-only -x c -
 
 clean:
 	rm -rf build

@@ -71,7 +71,6 @@ struct slave_core {
 
 	struct drs_version version;     /* own: durable and visible */
 	struct drs_version known;       /* the newest that is known of; never below own */
-	uint64_t incarnation, sequence; /* of the newest heartbeat heard */
 	uint32_t interval_ms;
 	time_ms beat_seen;
 
@@ -372,8 +371,6 @@ static void on_welcome(struct slave_core *s, const struct event *e, struct actio
 	s->refusal = 0;
 	s->dial_gap_ms = s->config.dial_retry_ms_min;
 	set_interval(s, e->interval_ms);
-	/* The order of heartbeats begins anew: a master whose clock was set back would else not be heard until it has caught up. */
-	s->incarnation = s->sequence = 0;
 	s->path_heard = e->now;
 	learn(s, &e->version);
 	if (!same(s, &s->said.version, &s->version) || s->said.path != s->path)
@@ -407,13 +404,11 @@ static time_ms path_deadline(const struct slave_core *s)
 	return s->path_heard + BEATS_MISSED_MAX * (time_ms)s->interval_ms;
 }
 
-static bool is_stale(const struct slave_core *s, const struct beat *b)
-{
-	if (b->incarnation != s->incarnation)
-		return b->incarnation < s->incarnation;
-	return b->sequence <= s->sequence;
-}
-
+/*
+ * No heartbeat is thrown away for being late or repeated (R2.3): it can only say less than is known, never anything that was not so. To go by
+ * incarnation and sequence instead would be worse: when the master's clock was set back, one late heartbeat of its former life would make all of its
+ * new ones look old.
+ */
 static void on_beat(struct slave_core *s, const struct event *e, struct actions *out)
 {
 	const struct beat *b = e->beat;
@@ -421,10 +416,6 @@ static void on_beat(struct slave_core *s, const struct event *e, struct actions 
 		return;
 	s->beat_seen = e->now;
 	note_path(s, e->path, e->now, out);
-	if (is_stale(s, b))
-		return;
-	s->incarnation = b->incarnation;
-	s->sequence = b->sequence;
 	set_interval(s, b->interval_ms);
 	dial_sooner(s, e->now);
 	learn(s, &b->current);

@@ -136,6 +136,15 @@ static inline struct slice record_row_value(struct slice row_value)
 {
 	return slice_of((const uint8_t *)row_value.data + 1, row_value.size - 1);
 }
+/* What stands in a key's rows at one place. */
+struct record_slot {
+	bool present; /* a record or a tombstone */
+	bool live;
+	version_t at;
+	struct slice value;
+};
+/* The newest of a key's records at or below 'at' (drafts are above all versions). None: 0, and not present. */
+int record_slot_seek(struct txn *, const struct record_key *, version_t at, struct record_slot *ret_slot);
 /* Take a row away that no retained version sees: no change row, digest or count of nodes is touched, only its chunks. */
 int record_row_retire(struct txn *, const struct record_key *, version_t);
 void record_cursors_end(struct txn *);
@@ -149,6 +158,8 @@ int entries_check(struct slice entries); /* does the whole list decode? -DRS_ECO
 int chunk_settle(struct txn *);          /* before commit: fresh chunks that nothing counts become garbage */
 
 /* --- version.c */
+/* The first change row behind (*at, *key): 1, and where it is; 0 if there is none up to 'to'. Versions' own rows are passed over. */
+int change_next(struct txn *, version_t to, version_t *at, struct record_key *key);
 /* Drop records of one number, pending or draft. */
 int version_drop_at(struct txn *, version_t at, size_t work_max, bool *ret_done);
 /* Make 'pending' current with this history. */

@@ -250,15 +250,7 @@ void digest_subtract(struct digest *sum, struct digest d)
 
 /* --- reading */
 
-/* What stands in a key's rows at one place. */
-struct slot {
-	bool present; /* a record or a tombstone */
-	bool live;
-	version_t at;
-	struct slice value;
-};
-
-static const struct slot SLOT_NONE;
+static const struct record_slot SLOT_NONE;
 
 static bool is_draft(version_t at)
 {
@@ -272,8 +264,7 @@ static bool row_is_of(struct slice row_key, const struct record_key *key)
 	return row_key.size == (size_t)key->size + 9 && bytes[0] == ROW_RECORD && memcmp(bytes + 1, key->bytes, key->size) == 0;
 }
 
-/* The first row of the key at or below 'at'. */
-static int slot_seek(struct txn *txn, const struct record_key *key, version_t at, struct slot *ret_slot)
+int record_slot_seek(struct txn *txn, const struct record_key *key, version_t at, struct record_slot *ret_slot)
 {
 	uint8_t seek[ROW_KEY_BYTES_MAX];
 	struct slice row_key, value;
@@ -283,7 +274,7 @@ static int slot_seek(struct txn *txn, const struct record_key *key, version_t at
 		return error == -ENOENT ? 0 : error;
 	if (!row_is_of(row_key, key))
 		return 0;
-	*ret_slot = (struct slot){
+	*ret_slot = (struct record_slot){
 		.present = true,
 		.live = record_row_live(value),
 		.at = ~get_be64((const uint8_t *)row_key.data + row_key.size - 8),
@@ -293,30 +284,30 @@ static int slot_seek(struct txn *txn, const struct record_key *key, version_t at
 	return 0;
 }
 
-static int slot_exact(struct txn *txn, const struct record_key *key, version_t at, struct slot *ret_slot)
+static int slot_exact(struct txn *txn, const struct record_key *key, version_t at, struct record_slot *ret_slot)
 {
-	int error = slot_seek(txn, key, at, ret_slot);
+	int error = record_slot_seek(txn, key, at, ret_slot);
 	if (!error && ret_slot->at != at)
 		*ret_slot = SLOT_NONE;
 	return error;
 }
 
 /* What shows where nothing is written under exactly 'at': other drafts do not. */
-static int slot_below(struct txn *txn, const struct record_key *key, version_t at, struct slot *ret_slot)
+static int slot_below(struct txn *txn, const struct record_key *key, version_t at, struct record_slot *ret_slot)
 {
-	return slot_seek(txn, key, is_draft(at) ? VERSION_MAX : at - 1, ret_slot);
+	return record_slot_seek(txn, key, is_draft(at) ? VERSION_MAX : at - 1, ret_slot);
 }
 
-static int slot_view(struct txn *txn, struct view view, const struct record_key *key, struct slot *ret_slot)
+static int slot_view(struct txn *txn, struct view view, const struct record_key *key, struct record_slot *ret_slot)
 {
-	int error = slot_seek(txn, key, view.draft ? view.draft : view.version, ret_slot);
+	int error = record_slot_seek(txn, key, view.draft ? view.draft : view.version, ret_slot);
 	bool decided = !ret_slot->present || ret_slot->at == view.draft || ret_slot->at <= view.version;
-	return error || decided ? error : slot_seek(txn, key, view.version, ret_slot);
+	return error || decided ? error : record_slot_seek(txn, key, view.version, ret_slot);
 }
 
 int record_get(struct txn *txn, struct view view, const struct record_key *key, struct slice *ret_value, version_t *ret_at)
 {
-	struct slot slot;
+	struct record_slot slot;
 	int error = slot_view(txn, view, key, &slot);
 	if (error)
 		return error;
@@ -330,7 +321,7 @@ int record_get(struct txn *txn, struct view view, const struct record_key *key, 
 
 bool record_exists_at(struct txn *txn, version_t at, const struct record_key *key, bool *ret_tombstone)
 {
-	struct slot slot;
+	struct record_slot slot;
 	if (slot_exact(txn, key, at, &slot) != 0 || !slot.present)
 		return false;
 	if (ret_tombstone)
@@ -341,7 +332,7 @@ bool record_exists_at(struct txn *txn, version_t at, const struct record_key *ke
 /* --- writing */
 
 /* The pending tree's digest and count of nodes, as what shows under a key goes from one record to another. */
-static void account(struct txn *txn, const struct record_key *key, const struct slot *before, const struct slot *after)
+static void account(struct txn *txn, const struct record_key *key, const struct record_slot *before, const struct record_slot *after)
 {
 	struct store_state *state = &txn->state;
 	if (before->live)
@@ -366,7 +357,7 @@ static int change_delete(struct txn *txn, version_t at, const struct record_key 
 }
 
 /* The counted entries of what a slot holds, copied: the writes that follow move the store's pages. */
-static int copy_entries(struct txn *txn, const struct record_key *key, const struct slot *slot)
+static int copy_entries(struct txn *txn, const struct record_key *key, const struct record_slot *slot)
 {
 	struct slice entries = slice_of(NULL, 0);
 	buffer_clear(&txn->old);
@@ -391,7 +382,7 @@ static int recount(struct txn *txn, struct slice new_entries)
 	return error ? error : chunk_ref_list(txn, old_entries, -1);
 }
 
-static void count_pending(struct txn *txn, version_t at, const struct record_key *key, const struct slot *exact, const struct slot *new)
+static void count_pending(struct txn *txn, version_t at, const struct record_key *key, const struct record_slot *exact, const struct record_slot *new)
 {
 	struct store_state *state = &txn->state;
 	if (at != state->pending)
@@ -401,7 +392,7 @@ static void count_pending(struct txn *txn, version_t at, const struct record_key
 }
 
 /* Put what 'new' says in the row of exactly 'at', where 'exact' is now. The value of 'new' must not lie in the store. */
-static int replace(struct txn *txn, version_t at, const struct record_key *key, const struct slot *exact, const struct slot *new)
+static int replace(struct txn *txn, version_t at, const struct record_key *key, const struct record_slot *exact, const struct record_slot *new)
 {
 	static const uint8_t live = RECORD_LIVE;
 	uint8_t row[ROW_KEY_BYTES_MAX];
@@ -434,9 +425,9 @@ static void check_number(const struct txn *txn, version_t at)
 
 int record_put(struct txn *txn, version_t at, const struct record_key *key, struct slice value)
 {
-	struct slot before, exact;
+	struct record_slot before, exact;
 	check_number(txn, at);
-	int error = slot_seek(txn, key, at, &before);
+	int error = record_slot_seek(txn, key, at, &before);
 	if (error)
 		return error;
 	bool shows = before.live && (!is_draft(at) || before.at == at);
@@ -449,7 +440,7 @@ int record_put(struct txn *txn, version_t at, const struct record_key *key, stru
 	buffer_add(&txn->value, value.data, value.size);
 	if (txn->value.failed)
 		return -ENOMEM;
-	struct slot new = { .present = true, .live = true, .at = at, .value = buffer_slice(&txn->value) };
+	struct record_slot new = { .present = true, .live = true, .at = at, .value = buffer_slice(&txn->value) };
 	if (!is_draft(at))
 		account(txn, key, &before, &new);
 	if (record_key_kind(key) == RECORD_NODE && record_key_ino(key) > txn->state.ino_last)
@@ -459,18 +450,18 @@ int record_put(struct txn *txn, version_t at, const struct record_key *key, stru
 
 int record_delete(struct txn *txn, version_t at, const struct record_key *key)
 {
-	struct slot exact, below;
+	struct record_slot exact, below;
 	check_number(txn, at);
 	int error = slot_exact(txn, key, at, &exact);
 	if (!error)
 		error = slot_below(txn, key, at, &below);
 	if (error)
 		return error;
-	const struct slot *before = exact.present ? &exact : &below;
+	const struct record_slot *before = exact.present ? &exact : &below;
 	if (!before->live)
 		return -ENOENT;
 	/* A tombstone hides what is below; where nothing is, no trace is needed. */
-	struct slot new = { .present = below.live, .at = at };
+	struct record_slot new = { .present = below.live, .at = at };
 	if (!is_draft(at))
 		account(txn, key, before, &new);
 	return replace(txn, at, key, &exact, &new);
@@ -478,7 +469,7 @@ int record_delete(struct txn *txn, version_t at, const struct record_key *key)
 
 int record_drop(struct txn *txn, version_t at, const struct record_key *key)
 {
-	struct slot exact, below;
+	struct record_slot exact, below;
 	check_number(txn, at);
 	int error = slot_exact(txn, key, at, &exact);
 	if (error || !exact.present)
@@ -495,7 +486,7 @@ int record_drop(struct txn *txn, version_t at, const struct record_key *key)
 int record_row_retire(struct txn *txn, const struct record_key *key, version_t at)
 {
 	uint8_t row[ROW_KEY_BYTES_MAX];
-	struct slot slot;
+	struct record_slot slot;
 	int error = slot_exact(txn, key, at, &slot);
 	if (error || !slot.present)
 		return error;

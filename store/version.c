@@ -189,6 +189,29 @@ int version_change_next(struct txn *txn, version_t version, struct record_key *k
 	return 1;
 }
 
+int change_next(struct txn *txn, version_t to, version_t *at, struct record_key *key)
+{
+	uint8_t from[ROW_KEY_BYTES_MAX + 1];
+	struct slice row_key, value;
+	struct record_key found;
+	version_t found_at;
+	size_t size = change_row_key(from, *at, key);
+	from[size++] = 0; /* just behind */
+	int error = row_seek(txn, slice_of(from, size), &row_key, &value);
+	for (;;) {
+		if (error)
+			return error == -ENOENT ? 0 : error;
+		if (!change_row_parse(row_key, &found_at, &found) || found_at > to)
+			return 0;
+		if (found.size)
+			break;
+		error = row_next(txn, ROW_VERSION, &row_key, &value);
+	}
+	*at = found_at;
+	*key = found;
+	return 1;
+}
+
 int version_drop_at(struct txn *txn, version_t at, size_t work_max, bool *ret_done)
 {
 	*ret_done = false;

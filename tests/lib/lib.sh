@@ -15,7 +15,7 @@ build=${BUILD:-$root/build/release}
 DRSFS=${DRSFS:-$build/bin/drsfs}
 TIMEOUT=${TIMEOUT:-60}
 export DRSFS TIMEOUT
-T='' passed=0 failed=0 skipped=0 extra_mounts=() extra_pids=()
+T='' passed=0 failed=0 skipped=0 extra_mounts=() extra_pids=() extra_clusters=()
 
 ok() {
 	passed=$((passed + 1))
@@ -77,6 +77,7 @@ finish() {
 		if [ -e "$T/cluster" ]; then
 			"$root/tests/cluster" down "$T" || not_ok "all daemons end by SIGTERM"
 		fi
+		for i in ${extra_clusters[@]+"${extra_clusters[@]}"}; do [ ! -e "$i/cluster" ] || "$root/tests/cluster" down "$i"; done
 		for i in ${extra_mounts[@]+"${extra_mounts[@]}"}; do "$root/tests/cluster" unmount "$i"; done
 		if grep -qF " $T/" /proc/self/mountinfo; then
 			echo "# still mounted under $T; it is left alone"
@@ -164,6 +165,7 @@ same_digests() {
 	[ -n "$ours" ] && [ "$ours" = "$theirs" ]
 }
 
+# shellcheck disable=SC2120 # mostly it is all of them
 equal() {
 	local names=("$@") name
 	[ $# -gt 0 ] || mapfile -t names < <(cd "$T" && printf '%s\n' slave*)
@@ -180,7 +182,21 @@ sound() {
 	for name in "$@"; do check "$name: the store is sound" drsfs verify --state "$T/state/$name"; done
 }
 
-# --- making trees
+# --- making changes
+
+# So many versions, each a synced change of the file 'counter' and every tenth a new file too.
+make_versions() {
+	perl -MIO::Handle -e '
+		my ($dir, $n) = @ARGV;
+		for my $i (1 .. $n) {
+			for my $name ("counter", $i % 10 ? () : "new-$i-" . time) {
+				open(my $f, ">", "$dir/$name") or die "$name: $!";
+				print $f "change $i\n" x 20;
+				$f->flush && $f->sync or die "$name: $!";
+				close($f) or die "$name: $!";
+			}
+		}' "$M" "$1"
+}
 
 # A small tree with one of everything that is odd. Needs no privilege, but leaves out what it may not make.
 odd_tree() (
@@ -202,7 +218,7 @@ odd_tree() (
 	ln -s "$(printf 't%.0s' {1..1000})" long-symlink
 	mkfifo fifo
 	mkdir -m 1777 sticky && mkdir -m 2775 setgid && mkdir -m 0700 closed && mkdir empty-directory
-	echo secret >closed/file && chmod 000 closed/file
+	echo secret >closed/file && { [ "$(id -u)" != 0 ] || chmod 000 closed/file; }
 	echo suid >suid && chmod 4755 suid
 	truncate -s 10M sparse-all-hole
 	truncate -s 1M sparse && printf middle | dd of=sparse bs=1 seek=500000 conv=notrunc status=none && truncate -s 3M sparse

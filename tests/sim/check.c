@@ -60,9 +60,11 @@ void check_beat(struct world *w, const struct beat *b)
 	for (size_t i = 1; i < b->window_count; i++)
 		if (!greater(&b->window[i - 1].version, &b->window[i].version))
 			world_fail(w, "the window is not in order");
-	const struct map_delta *delta = b->inline_delta.data;
-	if (b->inline_delta.size > 0 &&
-	    (!map_version_ops.equal(&delta->from, &b->previous) || !map_version_ops.equal(&delta->to, &b->current)))
+	struct map_delta delta;
+	if (b->inline_delta.size == 0)
+		return;
+	memcpy(&delta, b->inline_delta.data, b->inline_delta.size);
+	if (!map_version_ops.equal(&delta.from, &b->previous) || !map_version_ops.equal(&delta.to, &b->current))
 		world_fail(w, "a heartbeat's delta is not the one it says");
 }
 

@@ -24,17 +24,6 @@ void parcel_release(struct parcel *p)
 		free(p);
 }
 
-/* About what the protobuf encoding takes: tag and length for each field, versions as bytes. */
-size_t beat_bytes(const struct beat *b)
-{
-	size_t bytes = 18 + 7 + 4 + 18 + 4 + 4; /* did, incarnation, sequence, current, port, interval */
-	for (size_t i = 0; i < b->window_count; i++)
-		bytes += 2 + 18 + (b->window[i].scope.size ? 2u + b->window[i].scope.size : 0u);
-	if (b->inline_delta.size)
-		bytes += 18 + 3 + b->inline_delta.size;
-	return bytes;
-}
-
 /* --- links --- */
 
 static bool end_lives(const struct link *l, enum side side)

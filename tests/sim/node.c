@@ -5,6 +5,7 @@
 
 #include "drsfs/error.h"
 #include "drsfs/scope.h"
+#include "drsfs/wire.h"
 #include "tests/sim/world.h"
 
 static const struct did the_volume = { .bytes = "a map" };
@@ -184,27 +185,32 @@ static void operation_done(struct node *n)
 
 /* --- the master's actions --- */
 
-/* The heartbeat of this step, made once for all who get it. */
+/* The heartbeat of this step, made once for all who get it: what the real codec leaves of it in a datagram. */
 static struct parcel *beat_of_step(struct node *n)
 {
 	struct world *w = n->world;
 	if (w->beat)
 		return w->beat;
 	w->beat = parcel_new();
-	master_beat(n->master, &w->beat->beat);
+	struct beat told;
+	uint8_t datagram[WIRE_DATAGRAM_BYTES_MAX];
+	master_beat(n->master, &told);
+	check_beat(w, &told);
+	w->beat->beat_bytes = wire_beat_encode(&told, datagram);
+	int r = wire_beat_decode((struct slice){ datagram, w->beat->beat_bytes }, &w->beat->beat, &w->storage);
+	assert(r == 0);
 	struct slice *delta = &w->beat->beat.inline_delta;
 	if (delta->size > 0) {
 		memcpy(&w->beat->delta, delta->data, delta->size);
 		delta->data = &w->beat->delta;
 	}
-	check_beat(w, &w->beat->beat);
 	return w->beat;
 }
 
 static void count_datagram(struct world *w, const struct parcel *parcel)
 {
 	w->counters.datagrams++;
-	w->counters.datagram_bytes += beat_bytes(&parcel->beat);
+	w->counters.datagram_bytes += parcel->beat_bytes;
 }
 
 static void multicast(struct node *n)

@@ -159,7 +159,7 @@ static int run_fanout(unsigned slaves, unsigned loss_permille, bool print_trace)
 	world_publish(&world, 1, true);
 	time_ms took_ms = run_until_converged(&world);
 	const struct world_counters *after = &world.counters;
-	printf("%u slaves, loss %u permille: %llu datagrams, %llu bytes (estimated), %llu pulls, %llu inline; all reported after %lld ms\n", slaves,
+	printf("%u slaves, loss %u permille: %llu datagrams, %llu bytes, %llu pulls, %llu inline; all reported after %lld ms\n", slaves,
 	       loss_permille, (unsigned long long)(after->datagrams - before.datagrams), (unsigned long long)(after->datagram_bytes - before.datagram_bytes),
 	       (unsigned long long)(after->pulls - before.pulls), (unsigned long long)(after->inlines - before.inlines), (long long)took_ms);
 	bool one = loss_permille > 0 || after->datagrams - before.datagrams == 1;

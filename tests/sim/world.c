@@ -101,13 +101,15 @@ static struct item *next_item(struct world *w)
 
 static void item_free(struct item *item)
 {
+	if (!item)
+		return;
 	parcel_release(item->parcel);
 	free(item);
 }
 
 void world_step(struct world *w)
 {
-	struct item *item = next_item(w);
+	struct item *item = w->item = next_item(w);
 	assert(item->at >= w->now);
 	w->now = item->at;
 	if (item->kind >= ITEM_FAULT)
@@ -115,6 +117,7 @@ void world_step(struct world *w)
 	else
 		node_handle(item->node, item);
 	item_free(item);
+	w->item = NULL;
 }
 
 /* --- the user's changes --- */
@@ -205,10 +208,12 @@ void world_fini(struct world *w)
 	for (size_t i = 0; i < w->heap_count; i++)
 		item_free(w->heap[i]);
 	free(w->heap);
+	item_free(w->item);
 	for (size_t i = 1; i < w->links_count; i++)
 		free(w->links[i]);
 	free(w->links);
 	parcel_release(w->beat);
+	buffer_fini(&w->storage);
 	master_core_free(w->master.master);
 	master_user_fini(&w->master.master_user);
 	for (unsigned i = 0; i < w->options.slaves; i++)

@@ -28,6 +28,7 @@ struct world_options {
 struct parcel {
 	unsigned references;
 	struct beat beat;
+	size_t beat_bytes;       /* of its datagram */
 	struct map_delta delta;
 };
 
@@ -117,7 +118,9 @@ struct world {
 	unsigned loss_permille, duplicate_permille, delay_ms_max;
 	uint32_t beat_interval_ms;
 	struct actions actions;
+	struct item *item;        /* that is being handled */
 	struct parcel *beat;      /* of the step that is being performed */
+	struct buffer storage;    /* of the codec */
 
 	struct world_counters counters;
 	char trace[TRACE_LINES][TRACE_TEXT_MAX];
@@ -154,6 +157,5 @@ void faults_begin(struct world *);
 void faults_handle(struct world *, struct item *);
 struct parcel *parcel_new(void);
 void parcel_release(struct parcel *);
-size_t beat_bytes(const struct beat *);
 
 #endif

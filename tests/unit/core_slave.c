@@ -180,6 +180,11 @@ static void failed(int error)
 	step((struct event){ .kind = EVENT_FAILED, .error = error });
 }
 
+static void no_answer(void)
+{
+	step((struct event){ .kind = EVENT_LINK_DOWN, .peer = PEER_NONE });
+}
+
 static void pulled(void)
 {
 	step((struct event){ .kind = EVENT_PULLED, .request = the(ACTION_PULL)->request });
@@ -317,22 +322,32 @@ Test(slave, R2_3_stale_heartbeats_are_harmless, .init = begin_joined, .fini = en
 	cr_assert(zero(sz, actions.count));
 	hear(&b);
 	cr_assert(zero(sz, actions.count));
-	struct beat old_start = beat_of(12);
-	old_start.incarnation = 0;
-	hear(&old_start);
-	cr_assert(eq(u64, known(), 9));
 }
 
-Test(slave, a_master_whose_clock_was_set_back_is_heard_after_its_welcome, .init = begin_joined, .fini = end)
+Test(slave, R2_3_a_late_heartbeat_may_still_help, .init = begin_joined, .fini = end)
 {
-	struct beat b = beat_of(7);
-	b.incarnation = 50;
-	hear(&b);
+	struct beat first = beat_of(8), second = beat_of(9);
 	step((struct event){ .kind = EVENT_LINK_DOWN, .peer = peer });
-	join(7);
-	struct beat back = beat_of(8);
-	back.incarnation = 40;
-	hear(&back);
+	add_inline(&first, 7);
+	add_inline(&second, 8);
+	hear(&second);
+	cr_assert(eq(u64, known(), 9));
+	cr_assert(zero(sz, count_of(ACTION_COMMIT_INLINE)));
+	hear(&first);
+	the(ACTION_COMMIT_INLINE);
+	durable(8);
+	cr_assert(eq(u64, known(), 9));
+	hear(&second);
+	the(ACTION_COMMIT_INLINE);
+}
+
+Test(slave, R2_3_a_master_whose_clock_was_set_back_is_heard, .init = begin_joined, .fini = end)
+{
+	struct beat before = beat_of(7), after = beat_of(8);
+	before.incarnation = 50;
+	after.incarnation = 40;
+	hear(&before);
+	hear(&after);
 	the(ACTION_PULL);
 }
 
@@ -410,6 +425,26 @@ Test(slave, a_wrong_digest_heals_by_a_complete_copy, .init = begin_joined, .fini
 	cr_assert(not(the(ACTION_PULL)->complete));
 }
 
+Test(slave, a_replica_that_has_to_heal_builds_on_nothing_that_it_has, .init = begin, .fini = end)
+{
+	struct beat b = beat_of(8), again = beat_of(8), far = beat_of(9);
+	add_inline(&b, 7);
+	hear(&b);
+	failed(-DRS_EDIGEST);
+	now += 1000;
+	step((struct event){ .kind = EVENT_TICK }); /* no link: nothing can heal it yet */
+	no_answer();
+	add_inline(&again, 7);
+	hear(&again);
+	cr_assert(zero(sz, count_of(ACTION_COMMIT_INLINE)));
+	add_window(&far, 9, "db", false);
+	add_window(&far, 7, "db", false);
+	hear(&far);
+	cr_assert(zero(sz, count_of(ACTION_TAKE)));
+	join(9);
+	cr_assert(the(ACTION_PULL)->complete);
+}
+
 Test(slave, a_lost_link_stops_the_pull_and_dials_again, .init = begin_joined, .fini = end)
 {
 	struct beat b = beat_of(9);
@@ -453,11 +488,6 @@ Test(slave, what_became_durable_between_hello_and_welcome_is_reported, .init = b
 }
 
 /* --- the link --- */
-
-static void no_answer(void)
-{
-	step((struct event){ .kind = EVENT_LINK_DOWN, .peer = PEER_NONE });
-}
 
 Test(slave, dials_with_growing_gaps, .init = begin, .fini = end)
 {

@@ -1,0 +1,45 @@
+/*
+ * Names: making, moving and removing directory entries in the live tree, with what that means for what is published (F2).
+ *
+ * A name waits in the draft if the file that it names is new and still being written; so does the removal of a published name that such
+ * a file took by rename and left again. All other changes are finished at once.
+ */
+#ifndef MASTER_NAMES_H
+#define MASTER_NAMES_H
+
+#include "master/draft.h"
+
+struct name {
+	ino_id parent;
+	struct slice text;
+};
+
+struct named {
+	ino_id child;   /* 0: nothing has that name */
+	uint8_t type;   /* DT_* */
+	version_t at;   /* VERSION_DRAFT: the name waits */
+};
+
+int name_of(ino_id parent, const char *text, struct name *ret_name); /* -ENAMETOOLONG, -EINVAL */
+/* 0 also if there is nothing: child is 0 then. */
+int name_find(struct txn *, struct view, const struct name *, struct named *ret_named);
+int directory_empty(struct txn *, ino_id, bool *ret_empty);
+
+struct creator {
+	uint32_t uid, gid, umask;
+};
+
+/*
+ * Make a node with a name. 'node' has type and permissions, rdev and a symlink's target; the rest is filled in. 'waits': it is open for
+ * writing, name and node wait in the draft. -EEXIST, -ENOENT (the directory was removed).
+ */
+int name_create(struct live *, const struct name *, struct node *node, const struct creator *, bool waits, ino_id *ret_ino);
+int name_link(struct live *, const struct name *, ino_id);
+int name_unlink(struct live *, const struct name *);
+int name_rmdir(struct live *, const struct name *);
+int name_rename(struct live *, const struct name *from, const struct name *to, unsigned flags); /* RENAME_* */
+
+/* The names that wait for a node become published; nlink_published counts them. The node's record is the caller's. */
+int names_publish(struct live *, struct draft *, struct node_time now);
+
+#endif

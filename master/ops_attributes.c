@@ -1,0 +1,127 @@
+/* Attributes of nodes, and of the whole file system. The kernel owns size and times of files that it caches writes for, and tells them by setattr. */
+#include <errno.h>
+#include <time.h>
+
+#include "drsfs/error.h"
+#include "master/serve.h"
+
+#define ATTRIBUTES_BYTES 1024 /* a node's record */
+#define BLOCK_BYTES 4096
+#define NODE_BYTES_ABOUT 512  /* how much a further node takes, for statfs's free inodes */
+
+static int attributes_get(struct master_mount *m, ino_id ino, struct stat *ret_stat)
+{
+	struct txn *txn;
+	struct node node;
+	int ret = live_read(&m->live, &txn);
+	if (ret == 0)
+		ret = node_live(&m->live, txn, ino, &node);
+	if (ret == 0)
+		node_stat(&m->live, ino, &node, ret_stat);
+	return ret;
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)fi;
+	struct stat st;
+	int ret = attributes_get(mount_of(req), ino, &st);
+	if (ret < 0)
+		serve_reply(req, ret);
+	else
+		fuse_reply_attr(req, &st, KERNEL_MAY_CACHE);
+}
+
+static struct node_time time_of(struct timespec time)
+{
+	return (struct node_time){ time.tv_sec, (uint32_t)time.tv_nsec };
+}
+
+static void node_set(struct node *node, const struct stat *st, int to_set)
+{
+	struct node_time now = time_now();
+	if (to_set & FUSE_SET_ATTR_MODE)
+		node->mode = (node->mode & S_IFMT) | (st->st_mode & 07777);
+	if (to_set & FUSE_SET_ATTR_UID)
+		node->uid = st->st_uid;
+	if (to_set & FUSE_SET_ATTR_GID)
+		node->gid = st->st_gid;
+	if (to_set & FUSE_SET_ATTR_ATIME)
+		node->atime = to_set & FUSE_SET_ATTR_ATIME_NOW ? now : time_of(st->st_atim);
+	if (to_set & FUSE_SET_ATTR_MTIME)
+		node->mtime = to_set & FUSE_SET_ATTR_MTIME_NOW ? now : time_of(st->st_mtim);
+	node->ctime = to_set & FUSE_SET_ATTR_CTIME ? time_of(st->st_ctim) : now;
+}
+
+static int attributes_change(struct master_mount *m, ino_id ino, const struct stat *st, int to_set)
+{
+	struct txn *txn;
+	struct node node;
+	int ret = live_change(&m->live, ATTRIBUTES_BYTES, false, &txn);
+	if (ret == 0 && to_set & FUSE_SET_ATTR_MODE)
+		ret = acl_follow_mode(&m->live, txn, ino, st->st_mode);
+	if (ret == 0)
+		ret = node_live(&m->live, txn, ino, &node);
+	if (ret < 0)
+		return ret;
+	node_set(&node, st, to_set);
+	return node_change(&m->live, ino, &node);
+}
+
+static int attributes_set(struct master_mount *m, ino_id ino, const struct stat *st, int to_set, struct stat *ret_stat)
+{
+	int ret = 0;
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		ret = st->st_size < 0 ? -EINVAL : file_truncate(m, ino, (uint64_t)st->st_size);
+	if (ret == 0 && to_set & ~FUSE_SET_ATTR_SIZE)
+		ret = attributes_change(m, ino, st, to_set);
+	return ret < 0 ? ret : attributes_get(m, ino, ret_stat);
+}
+
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
+{
+	(void)fi;
+	struct stat changed;
+	int ret = attributes_set(mount_of(req), ino, st, to_set, &changed);
+	if (ret < 0)
+		serve_reply(req, ret);
+	else
+		fuse_reply_attr(req, &changed, KERNEL_MAY_CACHE);
+}
+
+static int statistics_get(struct master_mount *m, struct statvfs *ret_statistics)
+{
+	struct store_space space;
+	struct txn *txn;
+	int ret = store_space(m->live.store, &space);
+	if (ret == 0)
+		ret = live_read(&m->live, &txn);
+	if (ret < 0)
+		return ret;
+	const struct store_state *state = txn_state(txn);
+	uint64_t nodes = state->pending ? state->pending_nodes : state->nodes;
+	uint64_t free_nodes = space.free_bytes / NODE_BYTES_ABOUT;
+	*ret_statistics = (struct statvfs){
+		.f_bsize = BLOCK_BYTES,
+		.f_frsize = BLOCK_BYTES,
+		.f_blocks = space.total_bytes / BLOCK_BYTES,
+		.f_bfree = space.free_bytes / BLOCK_BYTES,
+		.f_bavail = space.free_bytes / BLOCK_BYTES,
+		.f_files = nodes + free_nodes,
+		.f_ffree = free_nodes,
+		.f_favail = free_nodes,
+		.f_namemax = NAME_BYTES_MAX,
+	};
+	return 0;
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	(void)ino;
+	struct statvfs statistics;
+	int ret = statistics_get(mount_of(req), &statistics);
+	if (ret < 0)
+		serve_reply(req, ret);
+	else
+		fuse_reply_statfs(req, &statistics);
+}

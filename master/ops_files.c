@@ -1,0 +1,426 @@
+/*
+ * Files: opening, reading, writing, syncing. A file handle is the node's draft, with the lowest bit telling whether it can write: what was written
+ * becomes visible to readers of versions when the last such handle goes, or somebody syncs (F2).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "drsfs/error.h"
+#include "master/serve.h"
+
+#define WRITE_BYTES 4096                      /* records and lists beside the data itself */
+#define COPY_BYTES_MAX ((uint64_t)256 << 20)  /* a request; the kernel asks again for the rest */
+#define HANDLE_WRITES ((uint64_t)1)
+
+static bool handle_writes(const struct fuse_file_info *fi)
+{
+	return fi->fh & HANDLE_WRITES;
+}
+
+/* --- opening */
+
+static void handle_give(struct fuse_file_info *fi, struct draft *d, bool writes)
+{
+	fi->fh = (uint64_t)(uintptr_t)d | (writes ? HANDLE_WRITES : 0);
+	fi->keep_cache = 1;
+}
+
+/* The last writer's going makes the file complete. */
+static void handle_take(struct live *live, struct fuse_file_info *fi)
+{
+	struct draft *d = (struct draft *)(uintptr_t)(fi->fh & ~HANDLE_WRITES);
+	struct txn *txn;
+	d->opens--;
+	if (handle_writes(fi) && --d->writers == 0 && d->drafted)
+		if (live_change(live, 0, true, &txn) < 0 || draft_settle(live, d) < 0)
+			live->unsettled = true;
+	if (!d->drafted && !d->writers && d->edit)
+		draft_edit_drop(live, d);
+	draft_release(live, d);
+}
+
+static bool flags_write(int flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+static int file_open(struct master_mount *m, ino_id ino, struct fuse_file_info *fi)
+{
+	struct txn *txn;
+	struct node node;
+	struct draft *d;
+	int ret = live_read(&m->live, &txn);
+	if (ret == 0)
+		ret = node_live(&m->live, txn, ino, &node);
+	if (ret == 0)
+		ret = draft_get(&m->live, ino, &d);
+	if (ret < 0)
+		return ret;
+	d->opens++;
+	d->writers += flags_write(fi->flags);
+	handle_give(fi, d, flags_write(fi->flags));
+	ret = fi->flags & O_TRUNC ? file_truncate(m, ino, 0) : 0;
+	if (ret < 0)
+		handle_take(&m->live, fi);
+	return ret;
+}
+
+/* An answer that comes too late, since the caller was interrupted, leaves no handle behind that anybody would release. */
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct master_mount *m = mount_of(req);
+	int ret = file_open(m, ino, fi);
+	if (ret < 0)
+		serve_reply(req, ret);
+	else if (fuse_reply_open(req, fi) == -ENOENT)
+		handle_take(&m->live, fi);
+}
+
+static int file_create(fuse_req_t req, ino_id parent, const char *text, mode_t mode, struct fuse_file_info *fi, struct fuse_entry_param *ret_entry)
+{
+	struct master_mount *m = mount_of(req);
+	const struct fuse_ctx *context = fuse_req_ctx(req);
+	struct creator creator = { context->uid, context->gid, (uint32_t)context->umask };
+	struct node node = { .mode = S_IFREG | (mode & 07777) };
+	bool writes = flags_write(fi->flags);
+	struct name name;
+	struct draft *d;
+	ino_id ino;
+	int ret = name_of(parent, text, &name);
+	if (ret == 0)
+		ret = name_create(&m->live, &name, &node, &creator, writes, &ino);
+	if (ret == 0)
+		ret = draft_get(&m->live, ino, &d);
+	if (ret < 0)
+		return ret;
+	d->opens += !writes;
+	handle_give(fi, d, writes);
+	ret = serve_entry(m, ino, ret_entry);
+	if (ret < 0)
+		handle_take(&m->live, fi);
+	return ret;
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct fuse_entry_param entry;
+	int ret = file_create(req, parent, name, mode, fi, &entry);
+	if (ret < 0)
+		serve_reply(req, ret);
+	else if (fuse_reply_create(req, &entry, fi) == -ENOENT)
+		handle_take(&mount_of(req)->live, fi);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	handle_take(&mount_of(req)->live, fi);
+	serve_reply(req, 0);
+}
+
+/* --- reading: pieces straight from the store, or from what is being written, into the kernel's pages */
+
+struct gathering {
+	struct iovec *pieces;
+	size_t count, bytes;
+};
+
+static int gather(void *user, const void *data, size_t size)
+{
+	static uint8_t zeros[REQUEST_BYTES_MAX];
+	struct gathering *g = user;
+	if (g->count == READ_PIECES_MAX || size > REQUEST_BYTES_MAX)
+		return -E2BIG;
+	g->pieces[g->count++] = (struct iovec){ .iov_base = data ? (void *)(uintptr_t)data : zeros, .iov_len = size };
+	g->bytes += size;
+	return 0;
+}
+
+struct copying {
+	char *data;
+	size_t bytes;
+};
+
+static int copy_out(void *user, const void *data, size_t size)
+{
+	struct copying *c = user;
+	if (data)
+		memcpy(c->data + c->bytes, data, size);
+	else
+		memset(c->data + c->bytes, 0, size);
+	c->bytes += size;
+	return 0;
+}
+
+static int file_read(struct master_mount *m, ino_id ino, uint64_t offset, size_t size, content_sink *sink, void *user)
+{
+	struct txn *txn;
+	struct node node;
+	const struct draft *d = draft_find(&m->live, ino);
+	int ret = live_read(&m->live, &txn);
+	if (ret == 0 && d && d->edit)
+		return content_edit_read(d->edit, txn, offset, size, sink, user);
+	if (ret == 0)
+		ret = node_live(&m->live, txn, ino, &node);
+	return ret < 0 ? ret : content_read(txn, &node, offset, size, sink, user);
+}
+
+/* In so many pieces that they do not fit one answer. */
+static int reply_copied(fuse_req_t req, ino_id ino, uint64_t offset, size_t size)
+{
+	struct copying c = { .data = malloc(size) };
+	int ret = c.data ? file_read(mount_of(req), ino, offset, size, copy_out, &c) : -ENOMEM;
+	if (ret == 0)
+		fuse_reply_buf(req, c.data, c.bytes);
+	free(c.data);
+	return ret;
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	(void)fi;
+	struct master_mount *m = mount_of(req);
+	struct gathering g = { .pieces = m->pieces };
+	if (size > REQUEST_BYTES_MAX)
+		size = REQUEST_BYTES_MAX;
+	int ret = file_read(m, ino, (uint64_t)offset, size, gather, &g);
+	if (ret == 0)
+		fuse_reply_iov(req, g.pieces, (int)g.count);
+	else if (ret == -E2BIG)
+		ret = reply_copied(req, ino, (uint64_t)offset, size);
+	if (ret < 0)
+		serve_reply(req, ret);
+}
+
+static int file_seek(struct master_mount *m, ino_id ino, uint64_t offset, int whence, uint64_t *ret_offset)
+{
+	struct txn *txn;
+	struct node node;
+	const struct draft *d = draft_find(&m->live, ino);
+	int ret = live_read(&m->live, &txn);
+	if (ret == 0 && d && d->edit)
+		return content_edit_seek(d->edit, txn, offset, whence, ret_offset);
+	if (ret == 0)
+		ret = node_live(&m->live, txn, ino, &node);
+	return ret < 0 ? ret : content_seek(txn, &node, offset, whence, ret_offset);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
+{
+	(void)fi;
+	uint64_t found = 0;
+	int ret = whence == SEEK_DATA || whence == SEEK_HOLE ? file_seek(mount_of(req), ino, (uint64_t)offset, whence, &found) : -EINVAL;
+	if (ret < 0)
+		serve_reply(req, ret);
+	else
+		fuse_reply_lseek(req, (off_t)found);
+}
+
+/* --- writing */
+
+/* Have a regular file's content at hand for a change of about 'bytes'. */
+static int edit_begin(struct live *live, ino_id ino, size_t bytes, bool frees, struct draft **ret_draft)
+{
+	struct txn *txn;
+	struct node node;
+	struct draft *d;
+	int ret = live_change(live, WRITE_BYTES + bytes, frees, &txn);
+	if (ret == 0)
+		ret = node_live(live, txn, ino, &node);
+	if (ret == 0 && !S_ISREG(node.mode))
+		ret = S_ISDIR(node.mode) ? -EISDIR : -EINVAL;
+	if (ret == 0)
+		ret = draft_get(live, ino, &d);
+	if (ret < 0)
+		return ret;
+	ret = draft_edit(live, d);
+	if (ret < 0)
+		draft_release(live, d);
+	else
+		*ret_draft = d;
+	return ret;
+}
+
+/* The change was made, or failed with 'ret'. Its time is now unless the kernel keeps the times itself ('cached'). */
+static int edit_end(struct live *live, struct draft *d, int ret, bool cached)
+{
+	draft_edited(live, d);
+	if (ret == 0 && !cached)
+		d->node.mtime = d->node.ctime = time_now();
+	int settled = draft_settle(live, d);
+	draft_release(live, d);
+	return ret < 0 ? ret : settled;
+}
+
+int file_truncate(struct master_mount *m, ino_id ino, uint64_t size)
+{
+	struct draft *d;
+	int ret = edit_begin(&m->live, ino, CHUNK_BYTES_MAX, size == 0, &d);
+	if (ret < 0)
+		return ret;
+	ret = size > CONTENT_BYTES_MAX ? -EFBIG : content_edit_truncate(d->edit, m->live.writer, size);
+	return edit_end(&m->live, d, ret, false);
+}
+
+static int file_write(struct master_mount *m, ino_id ino, uint64_t offset, const void *data, size_t size, bool cached)
+{
+	struct draft *d;
+	int ret = edit_begin(&m->live, ino, size, false, &d);
+	if (ret < 0)
+		return ret;
+	ret = content_edit_write(d->edit, m->live.writer, offset, data, size);
+	return edit_end(&m->live, d, ret, cached);
+}
+
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	int ret = file_write(mount_of(req), ino, (uint64_t)offset, data, size, fi->writepage);
+	if (ret < 0)
+		serve_reply(req, ret);
+	else
+		fuse_reply_write(req, size);
+}
+
+/* Room for a file to be filled later is not set aside, but that there is some now is checked. */
+static int room_check(struct master_mount *m, uint64_t bytes)
+{
+	struct store_space space;
+	int ret = store_space(m->live.store, &space);
+	return ret < 0 ? ret : bytes > space.free_bytes ? -ENOSPC : 0;
+}
+
+static int file_allocate(struct master_mount *m, ino_id ino, int mode, uint64_t offset, uint64_t length)
+{
+	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+	const bool clears = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
+	struct draft *d;
+	if (mode & ~known)
+		return -EOPNOTSUPP;
+	int ret = mode & FALLOC_FL_PUNCH_HOLE ? 0 : room_check(m, length);
+	if (ret == 0)
+		ret = edit_begin(&m->live, ino, clears ? 2 * CHUNK_BYTES_MAX : 0, false, &d);
+	if (ret < 0)
+		return ret;
+	uint64_t end = offset + length;
+	if (end > CONTENT_BYTES_MAX)
+		ret = -EFBIG;
+	if (ret == 0 && clears)
+		ret = content_edit_punch(d->edit, m->live.writer, offset, length);
+	if (ret == 0 && !(mode & FALLOC_FL_KEEP_SIZE) && end > content_edit_size(d->edit))
+		ret = content_edit_truncate(d->edit, m->live.writer, end);
+	return edit_end(&m->live, d, ret, false);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
+{
+	(void)fi;
+	int ret = file_allocate(mount_of(req), ino, mode, (uint64_t)offset, (uint64_t)length);
+	serve_reply(req, ret);
+}
+
+/* The source as it is now: an edit is saved, so that its chunks can be shared. */
+static int source_get(struct live *live, ino_id ino, struct node *ret_node)
+{
+	struct draft *d = draft_find(live, ino);
+	int ret = draft_is_drafted(d) ? draft_save(live, d) : 0;
+	return ret < 0 ? ret : node_live(live, live->writer, ino, ret_node);
+}
+
+static int file_copy(struct master_mount *m, ino_id from, uint64_t from_offset, ino_id to, uint64_t to_offset, uint64_t size, uint64_t *ret_size)
+{
+	struct draft *d;
+	struct node source;
+	struct buffer list = BUFFER_INIT; /* the source's content, since records move when others are written */
+	int ret = edit_begin(&m->live, to, 2 * CHUNK_BYTES_MAX, false, &d);
+	if (ret < 0)
+		return ret;
+	ret = source_get(&m->live, from, &source);
+	if (ret == 0) {
+		buffer_add(&list, source.content.data, source.content.size);
+		source.content = buffer_slice(&list);
+		ret = list.failed ? -ENOMEM : 0;
+	}
+	if (ret == 0) {
+		uint64_t there = from_offset < source.size ? source.size - from_offset : 0;
+		size = size < there ? size : there;
+		size = size < COPY_BYTES_MAX ? size : COPY_BYTES_MAX;
+		ret = size ? content_edit_share(d->edit, m->live.writer, to_offset, &source, from_offset, size) : 0;
+	}
+	buffer_fini(&list);
+	ret = edit_end(&m->live, d, ret, false);
+	if (ret == 0)
+		*ret_size = size;
+	return ret;
+}
+
+void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, struct fuse_file_info *from_fi, fuse_ino_t to, off_t to_offset,
+			struct fuse_file_info *to_fi, size_t size, int flags)
+{
+	(void)from_fi, (void)to_fi;
+	uint64_t copied = 0;
+	int ret = flags ? -EINVAL : file_copy(mount_of(req), from, (uint64_t)from_offset, to, (uint64_t)to_offset, size, &copied);
+	if (ret < 0)
+		serve_reply(req, ret);
+	else
+		fuse_reply_write(req, copied);
+}
+
+/* --- syncing */
+
+/* What the file holds now becomes part of the next version. */
+static int file_publish(struct live *live, ino_id ino)
+{
+	struct draft *d = draft_find(live, ino);
+	struct txn *txn;
+	if (!draft_is_drafted(d))
+		return 0;
+	int ret = live_change(live, 0, true, &txn);
+	return ret < 0 ? ret : draft_publish(live, d);
+}
+
+static void reply_durable(fuse_req_t req, int ret)
+{
+	struct master_mount *m = mount_of(req);
+	if (ret == 0 && m->live.writer)
+		serve_park(m, req);
+	else
+		serve_reply(req, ret);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	(void)datasync, (void)fi;
+	int ret = file_publish(&mount_of(req)->live, ino);
+	reply_durable(req, ret);
+}
+
+/*
+ * A close. When it has to wait for nothing the kernel is told not to ask again. A shell closes a copy of a new file's descriptor before
+ * anything is written: that is nobody's idea of a finished file.
+ */
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct master_mount *m = mount_of(req);
+	const struct draft *d = draft_find(&m->live, ino);
+	if (!m->publish.options.sync_close) {
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
+	if (!handle_writes(fi) || (draft_is_drafted(d) && !d->recorded && !d->edit)) {
+		serve_reply(req, 0);
+		return;
+	}
+	int ret = file_publish(&m->live, ino);
+	reply_durable(req, ret);
+}
+
+void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void *argument, struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_size,
+	      size_t out_size)
+{
+	(void)ino, (void)command, (void)argument, (void)fi, (void)flags, (void)in, (void)in_size, (void)out_size;
+	fuse_reply_err(req, ENOTTY);
+}

@@ -1,0 +1,208 @@
+/* Extended attributes, and what access control lists among them mean for the mode (acl.h). */
+#include <errno.h>
+#include <linux/limits.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "drsfs/error.h"
+#include "master/acl.h"
+#include "master/serve.h"
+
+#define XATTR_CHANGE_BYTES 2048 /* records without the value */
+#define GROUPS_MAX 1024
+
+static int name_check(const char *name)
+{
+	static const char *const spaces[] = { "user.", "trusted.", "security." };
+	if (strlen(name) > XATTR_NAME_BYTES_MAX)
+		return -ERANGE;
+	for (size_t i = 0; i < ARRAY_SIZE(spaces); i++)
+		if (strncmp(name, spaces[i], strlen(spaces[i])) == 0 && name[strlen(spaces[i])])
+			return 0;
+	return strcmp(name, ACL_ACCESS) == 0 || strcmp(name, ACL_DEFAULT) == 0 ? 0 : -EOPNOTSUPP;
+}
+
+/* --- lists and modes */
+
+int acl_follow_mode(struct live *live, struct txn *txn, ino_id ino, uint32_t mode)
+{
+	struct slice value;
+	struct acl acl;
+	int ret = xattr_get(txn, ino, ACL_ACCESS, &value);
+	if (ret == -ENODATA)
+		return 0;
+	if (ret == 0)
+		ret = acl_decode(value, &acl);
+	if (ret < 0)
+		return ret;
+	acl_chmod(&acl, mode);
+	return xattr_put(live, ino, ACL_ACCESS, (struct slice){ acl.bytes, acl.size });
+}
+
+static bool in_group(fuse_req_t req, uint32_t gid)
+{
+	gid_t groups[GROUPS_MAX];
+	if (fuse_req_ctx(req)->uid == 0 || fuse_req_ctx(req)->gid == gid)
+		return true;
+	int count = fuse_req_getgroups(req, GROUPS_MAX, groups);
+	for (int i = 0; i < count && i < GROUPS_MAX; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/* --- changing */
+
+static int xattr_check_flags(struct txn *txn, ino_id ino, const char *name, int flags)
+{
+	struct slice value;
+	if (!(flags & (XATTR_CREATE | XATTR_REPLACE)))
+		return 0;
+	int ret = xattr_get(txn, ino, name, &value);
+	if (ret == 0)
+		return flags & XATTR_CREATE ? -EEXIST : 0;
+	return ret == -ENODATA && flags & XATTR_CREATE ? 0 : ret;
+}
+
+/* An access list sets the permission bits; one that says no more than they can is not kept. */
+static int access_list_set(fuse_req_t req, ino_id ino, struct node *node, const struct acl *acl)
+{
+	struct live *live = &mount_of(req)->live;
+	if (!in_group(req, node->gid))
+		node->mode &= ~(uint32_t)S_ISGID;
+	if (acl_mode(acl, &node->mode))
+		return xattr_delete(live, ino, ACL_ACCESS);
+	return xattr_put(live, ino, ACL_ACCESS, (struct slice){ acl->bytes, acl->size });
+}
+
+static int node_changed(struct live *live, struct txn *txn, ino_id ino, uint32_t mode)
+{
+	struct node node;
+	int ret = node_live(live, txn, ino, &node);
+	if (ret < 0)
+		return ret;
+	node.mode = mode;
+	node.ctime = time_now();
+	return node_change(live, ino, &node);
+}
+
+static int xattr_set(fuse_req_t req, ino_id ino, const char *name, struct slice value, int flags)
+{
+	struct live *live = &mount_of(req)->live;
+	struct txn *txn;
+	struct node node;
+	struct acl acl;
+	bool access = strcmp(name, ACL_ACCESS) == 0, list = access || strcmp(name, ACL_DEFAULT) == 0;
+	int ret = name_check(name);
+	if (ret == 0 && value.size > XATTR_SIZE_MAX)
+		ret = -E2BIG;
+	if (ret == 0 && list)
+		ret = acl_decode(value, &acl);
+	if (ret == 0)
+		ret = live_change(live, XATTR_CHANGE_BYTES + value.size, false, &txn);
+	if (ret == 0)
+		ret = node_live(live, txn, ino, &node);
+	if (ret == 0)
+		ret = xattr_check_flags(txn, ino, name, flags);
+	if (ret == 0 && list && !access && !S_ISDIR(node.mode))
+		ret = -EACCES;
+	if (ret < 0)
+		return ret;
+	ret = access ? access_list_set(req, ino, &node, &acl) : xattr_put(live, ino, name, value);
+	return ret < 0 ? ret : node_changed(live, txn, ino, node.mode);
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+{
+	int ret = xattr_set(req, ino, name, (struct slice){ value, size }, flags);
+	serve_reply(req, ret);
+}
+
+static int xattr_remove(struct live *live, ino_id ino, const char *name)
+{
+	struct txn *txn;
+	struct node node;
+	struct slice value;
+	int ret = name_check(name);
+	if (ret == 0)
+		ret = live_change(live, XATTR_CHANGE_BYTES, true, &txn);
+	if (ret == 0)
+		ret = node_live(live, txn, ino, &node);
+	if (ret == 0)
+		ret = xattr_get(txn, ino, name, &value);
+	if (ret < 0)
+		return ret;
+	ret = xattr_delete(live, ino, name);
+	return ret < 0 ? ret : node_changed(live, txn, ino, node.mode);
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	int ret = xattr_remove(&mount_of(req)->live, ino, name);
+	serve_reply(req, ret);
+}
+
+/* --- reading. A size of 0 asks how large it is. */
+
+static void reply_sized(fuse_req_t req, struct slice value, size_t size)
+{
+	if (size == 0)
+		fuse_reply_xattr(req, value.size);
+	else if (value.size > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value.data, value.size);
+}
+
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct txn *txn;
+	struct slice value;
+	int ret = name_check(name);
+	if (ret == 0)
+		ret = live_read(&mount_of(req)->live, &txn);
+	if (ret == 0)
+		ret = xattr_get(txn, ino, name, &value);
+	if (ret < 0)
+		serve_reply(req, ret);
+	else
+		reply_sized(req, value, size);
+}
+
+/* Trusted attributes are for the administrator only. */
+static int xattr_list(struct live *live, ino_id ino, bool trusted, struct buffer *ret_names)
+{
+	struct txn *txn;
+	struct record_cursor *cursor;
+	int ret = live_read(live, &txn);
+	if (ret == 0)
+		ret = record_cursor_new(txn, live_view(txn), &cursor);
+	if (ret < 0)
+		return ret;
+	struct record_key prefix = record_prefix_xattrs(ino), key;
+	struct slice value;
+	ret = record_cursor_seek(cursor, (struct slice){ prefix.bytes, prefix.size });
+	while (ret == 0 && (ret = record_cursor_next(cursor, &key, &value, NULL)) == 1) {
+		ret = 0;
+		if (record_key_kind(&key) != RECORD_XATTR || record_key_ino(&key) != ino)
+			break;
+		struct slice name = record_key_text(&key);
+		if (!trusted && name.size > strlen("trusted.") && memcmp(name.data, "trusted.", strlen("trusted.")) == 0)
+			continue;
+		buffer_add(ret_names, name.data, name.size);
+		buffer_add_u8(ret_names, 0);
+	}
+	record_cursor_free(cursor);
+	return ret < 0 ? ret : ret_names->failed ? -ENOMEM : 0;
+}
+
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct buffer names = BUFFER_INIT;
+	int ret = xattr_list(&mount_of(req)->live, ino, fuse_req_ctx(req)->uid == 0, &names);
+	if (ret < 0)
+		serve_reply(req, ret);
+	else
+		reply_sized(req, buffer_slice(&names), size);
+	buffer_fini(&names);
+}

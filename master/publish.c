@@ -1,0 +1,241 @@
+/*
+ * Sealing and committing in time (publish.h). All times are of the monotonic clock but the one that goes into a version's history.
+ */
+#include "master/publish.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "drsfs/error.h"
+#include "master/draft.h"
+#include "store/delta.h"
+
+#define MICROSECOND ((time_ns)1000)
+#define MILLISECOND (1000 * MICROSECOND)
+#define SECOND (1000 * MILLISECOND)
+
+#define QUIET (30 * MICROSECOND)      /* without a request: the program is at something else */
+#define COST_FIRST (500 * MICROSECOND)
+#define CREDIT_COMMITS 4              /* how many commits may follow each other after a pause */
+#define CREDIT_PER_MILLE 120          /* the part of the time that goes into commits */
+#define DIRTY_BYTES_MAX ((size_t)32 << 20)
+#define WRITTEN_MAX (1 * SECOND)      /* what is not finished is committed too, so that no transaction stays open for long */
+
+#define TIDY_QUIET (10 * MILLISECOND)
+#define TIDY_INTERVAL (1 * SECOND)    /* versions grow old without anything happening */
+#define TIDY_WORK 64                  /* changes or chunks a step: well below a millisecond */
+#define TIDY_BYTES 65536            /* room for the changed pages of a step */
+#define TIDY_VERSIONS 256             /* versions that the horizon passes in a step */
+
+void publish_init(struct publish *p, struct live *live, const struct master_mount_options *options, const struct master_mount_listener *listener)
+{
+	*p = (struct publish){ .live = live, .options = *options, .listener = *listener, .cost = COST_FIRST, .untidy = true };
+}
+
+void publish_fini(struct publish *p)
+{
+	buffer_fini(&p->delta);
+}
+
+time_ns publish_clock(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * SECOND + now.tv_nsec;
+}
+
+static time_ns latest(const struct publish *p)
+{
+	return p->finished_since + (time_ns)p->options.publish_delay_ms * MILLISECOND;
+}
+
+static time_ns min_time(time_ns a, time_ns b)
+{
+	return a < b ? a : b;
+}
+
+static time_ns max_time(time_ns a, time_ns b)
+{
+	return a > b ? a : b;
+}
+
+bool publish_served(struct publish *p, time_ns now)
+{
+	const struct live *live = p->live;
+	if (!live->writer)
+		return false;
+	if (!p->written_since)
+		p->written_since = now;
+	if (live->finished && !p->finished_since)
+		p->finished_since = now;
+	if (p->finished_since && now >= latest(p))
+		return true;
+	return txn_dirty_bytes(live->writer) + live->edit_bytes > DIRTY_BYTES_MAX;
+}
+
+/* When the budget allows the next commit. */
+static time_ns affordable(const struct publish *p)
+{
+	return p->credited_at + max_time(0, p->cost - p->credit) * 1000 / CREDIT_PER_MILLE;
+}
+
+time_ns publish_due(const struct publish *p, time_ns served_at)
+{
+	if (p->finished_since)
+		return min_time(latest(p), max_time(served_at + QUIET, affordable(p)));
+	return p->written_since ? p->written_since + WRITTEN_MAX : TIME_NEVER;
+}
+
+static void account(struct publish *p, time_ns began, time_ns ended)
+{
+	time_ns took = ended - began, most = CREDIT_COMMITS * p->cost;
+	p->credit = min_time(most, p->credit + (ended - p->credited_at) * CREDIT_PER_MILLE / 1000) - took;
+	p->credit = max_time(p->credit, -most);
+	p->credited_at = ended;
+	p->cost += (took - p->cost) / 8;
+}
+
+/* Seal the pending version, with the delta that leads to it. */
+static int seal(struct publish *p, struct version_info *ret_info)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	struct txn *txn = p->live->writer;
+	int ret = version_seal(txn, now.tv_sec * SECOND + now.tv_nsec, "", ret_info);
+	if (ret < 0)
+		return ret;
+	buffer_clear(&p->delta);
+	ret = delta_inline_make(txn, ret_info->previous, ret_info->version, p->options.inline_bytes_max, &p->delta);
+	if (ret < 0)
+		buffer_clear(&p->delta); /* too large, or it needs chunks: it is pulled */
+	return ret == -DRS_ETOOBIG ? 0 : ret;
+}
+
+static int commit(struct publish *p)
+{
+	struct live *live = p->live;
+	struct version_info info = { 0 };
+	if (live->unsettled) {
+		int ret = draft_settle_all(live);
+		if (ret < 0)
+			return ret;
+	}
+	int ret = draft_spill_all(live);
+	if (ret == 0 && live->finished && version_dirty(live->writer))
+		ret = seal(p, &info);
+	if (ret == 0)
+		ret = live_commit(live);
+	if (ret < 0)
+		return ret;
+	live->finished = false;
+	p->finished_since = p->written_since = 0;
+	if (!info.version)
+		return 0;
+	p->untidy = true;
+	p->retained += p->retained != 0;
+	p->listener.published(p->listener.user, &info, buffer_slice(&p->delta));
+	return 0;
+}
+
+int publish_commit(struct publish *p)
+{
+	if (!p->live->writer)
+		return p->live->broken;
+	time_ns began = publish_clock();
+	int ret = commit(p);
+	account(p, began, publish_clock());
+	return ret;
+}
+
+/* --- tidying */
+
+/* How many versions there are from the horizon on. Counted once, then kept up to date. */
+static int count_retained(struct publish *p, struct txn *txn)
+{
+	struct version_info info;
+	version_t at = txn_state(txn)->horizon;
+	int ret;
+	p->retained = 1;
+	while ((ret = version_next(txn, at, &info)) == 0) {
+		at = info.version;
+		p->retained++;
+	}
+	return ret == -ENOENT ? 0 : ret;
+}
+
+/* How far the horizon may go: past versions that are both too many and too old. */
+static int horizon_wanted(struct publish *p, struct txn *txn, version_t *ret_horizon)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	int64_t old = now.tv_sec * SECOND + now.tv_nsec - (time_ns)p->options.retain_ms * MILLISECOND;
+	version_t horizon = txn_state(txn)->horizon;
+	for (unsigned passed = 0; p->retained > p->options.retain_versions && p->retained > 1 && passed < TIDY_VERSIONS; passed++) {
+		struct version_info next;
+		int ret = version_next(txn, horizon, &next);
+		if (ret == -ENOENT || (ret == 0 && (next.time_ns > old || next.version > txn_state(txn)->current)))
+			break;
+		if (ret < 0)
+			return ret;
+		horizon = next.version;
+		p->retained--;
+	}
+	*ret_horizon = horizon;
+	return 0;
+}
+
+static int tidy_versions(struct publish *p, bool *ret_more)
+{
+	struct txn *txn;
+	int ret = live_read(p->live, &txn);
+	if (ret == 0 && !p->retained)
+		ret = count_retained(p, txn);
+	if (ret == 0 && !p->retiring)
+		ret = horizon_wanted(p, txn, &p->horizon);
+	if (ret < 0 || (!p->retiring && p->horizon == txn_state(txn)->horizon))
+		return ret;
+	bool done = false;
+	ret = live_change(p->live, TIDY_BYTES, true, &txn);
+	if (ret == 0)
+		ret = retire_step(txn, p->horizon, TIDY_WORK, NULL, NULL, &done);
+	p->retiring = !done;
+	p->untidy = true; /* what it lets go of is collected next */
+	*ret_more = true;
+	return ret;
+}
+
+static int tidy_chunks(struct publish *p, bool *ret_more)
+{
+	struct txn *txn;
+	bool more = false;
+	int ret = live_change(p->live, TIDY_BYTES, true, &txn);
+	if (ret == 0)
+		ret = draft_spill_all(p->live);
+	if (ret == 0)
+		ret = chunk_collect(txn, TIDY_WORK, &more);
+	*ret_more |= more;
+	return ret < 0 ? ret : 0;
+}
+
+time_ns publish_tidy_due(const struct publish *p, time_ns served_at)
+{
+	return p->untidy ? max_time(served_at, p->tidied_at) + TIDY_QUIET : p->tidied_at + TIDY_INTERVAL;
+}
+
+int publish_tidy(struct publish *p, time_ns now)
+{
+	struct live *live = p->live;
+	bool more = false, began = !live->writer;
+	int ret = tidy_versions(p, &more);
+	if (ret == 0 && p->untidy)
+		ret = tidy_chunks(p, &more);
+	p->untidy = more;
+	p->tidied_at = now;
+	if (live->writer && began && txn_dirty_bytes(live->writer) == 0) {
+		txn_abort(live->writer);
+		live->writer = NULL;
+	}
+	if (live->writer && !p->written_since)
+		p->written_since = now;
+	return ret == -ENOSPC ? 0 : ret;
+}

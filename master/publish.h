@@ -1,0 +1,49 @@
+/*
+ * When what is finished becomes a version: natural batching, with a budget.
+ *
+ * A commit costs its time, in which nothing is served. When something is finished and the mount has been quiet for a moment it is sealed and
+ * committed, as long as commits take no more than a small part of the time (a token bucket of commit time); what finishes meanwhile joins in.
+ * At the latest publish_delay_ms after the first finished change it is committed in any case. Who waits for an fsync is not kept waiting.
+ *
+ * When nothing else is to be done: retention and garbage, a little at a time.
+ */
+#ifndef MASTER_PUBLISH_H
+#define MASTER_PUBLISH_H
+
+#include "master/live.h"
+#include "master/mount.h"
+
+#define TIME_NEVER INT64_MAX
+
+struct publish {
+	struct live *live;
+	struct master_mount_options options;
+	struct master_mount_listener listener;
+	time_ns finished_since;  /* 0: nothing is finished */
+	time_ns written_since;   /* of the oldest change in the write transaction; 0: none */
+	time_ns cost;            /* of a commit, smoothed */
+	time_ns credit;          /* commit time that may be spent now */
+	time_ns credited_at;
+	bool untidy;             /* there may be something to tidy */
+	time_ns tidied_at;
+	bool retiring;           /* retention is on its way to 'horizon' */
+	version_t horizon;
+	uint64_t retained;       /* versions from the horizon on; 0: not counted yet */
+	struct buffer delta;
+};
+
+void publish_init(struct publish *, struct live *, const struct master_mount_options *, const struct master_mount_listener *);
+void publish_fini(struct publish *);
+time_ns publish_clock(void); /* CLOCK_MONOTONIC */
+
+/* A request was served. True: commit now, though others wait. */
+bool publish_served(struct publish *, time_ns now);
+/* When to commit if no request comes, given when the last one was served; TIME_NEVER: nothing to commit. */
+time_ns publish_due(const struct publish *, time_ns served_at);
+/* Seal what is finished, commit, and tell the listener. */
+int publish_commit(struct publish *);
+/* When to tidy a little if no request comes, and to do it. */
+time_ns publish_tidy_due(const struct publish *, time_ns served_at);
+int publish_tidy(struct publish *, time_ns now);
+
+#endif
