@@ -18,9 +18,9 @@
  *   which nobody finds any more; merely expiring it would not do. Its late attributes are refused, because those of the inode
  *   were taken away after it was sent (attr_version); a getattr's too, and ACLs likewise (a sentinel).
  * - A listing is kept with the mtime that the directory had when its listing began, and is dropped when mtime has changed. If the names
- *   changed and mtime did not (rsync sets it back), the cached pages are dropped instead.
- * - Listings and ACLs have no timeout, so a cautious visit notes that it gave one (kept answers), and before step 3 these are taken away
- *   as well, until none was given any more since the last look.
+ *   changed and mtime did not (rsync sets it back), the cached pages are dropped, and mtime is blurred until the flip is over.
+ * - Listings and ACLs have no timeout. A cautious visit notes that it gave one (caution.c), and before step 3 each that the new version changes is
+ *   seen to again, until a moment is found in which none is under way.
  *
  * Not here: keeping the old version's records while a reader has them open (nodes_leave says which they are; retention asks slave_mount_holds).
  */
@@ -30,8 +30,9 @@
 #include "drsfs/error.h"
 #include "slave/serve.h"
 
-/* So many times kept answers are taken away before the flip goes on in any case: who lists a changing directory without end must not stop it. */
-#define ROUNDS_MAX 1000
+/* So often the flip waits for a moment in which nobody is given a certain listing or ACL; then it goes on in any case. */
+#define MOMENTS_MAX 1000
+#define GIVEN_MAX 10000
 #define PASSED_MAX 16
 
 struct flip {
@@ -54,6 +55,9 @@ static int told(struct flip *f, int error)
 	return error == -ENOENT || error == -ENOTDIR || error == -ENOSYS || fuse_session_exited(f->mount->session) ? 0 : error;
 }
 
+/* No entry has this name: nothing is taken away, but the directory's lock is passed. */
+static const struct slice NO_NAME = { ".", 1 };
+
 static void note_passed(struct flip *f, ino_id dir)
 {
 	f->passed[f->passed_next++ % PASSED_MAX] = dir;
@@ -65,13 +69,13 @@ static int take_entry(struct flip *f, ino_id dir, struct slice name)
 	return told(f, fuse_lowlevel_notify_inval_entry(f->mount->session, dir, name.data, name.size));
 }
 
-/* Pass the directory's lock. No entry has this name. */
+/* Pass the directory's lock. */
 static int barrier(struct flip *f, ino_id dir)
 {
 	for (unsigned i = 0; i < PASSED_MAX; i++)
 		if (f->passed[i] == dir)
 			return 0;
-	return take_entry(f, dir, (struct slice){ ".", 1 });
+	return take_entry(f, dir, NO_NAME);
 }
 
 static int take_attributes(struct flip *f, node_id id)
@@ -141,6 +145,17 @@ static int both_nodes(struct flip *f, ino_id ino, struct node *ret_old, struct n
 	return error == -ENOENT ? 0 : error;
 }
 
+/* What was listed so far is taken away; what is listed from now on is found outdated afterwards. */
+static int directory_blurred(struct flip *f, ino_id dir)
+{
+	pthread_rwlock_wrlock(&f->mount->gate);
+	int error = caution_blur(&f->mount->caution, dir);
+	pthread_rwlock_unlock(&f->mount->gate);
+	if (error == 0)
+		error = take_entry(f, dir, NO_NAME);
+	return error < 0 ? error : take_listing(f, dir);
+}
+
 static int directory_changed(struct flip *f, ino_id dir, const struct node *old, const struct node *new, bool names_too)
 {
 	int error = barrier_at_places(f, dir);
@@ -149,10 +164,9 @@ static int directory_changed(struct flip *f, ino_id dir, const struct node *old,
 		return error;
 	if (new->mode == 0)
 		nodes_leave(f->mount->nodes, dir, f->old.version);
-	if (!names_too || !same_mtime(old, new))
-		return take_attributes(f, dir);
-	error = barrier(f, dir);
-	return error < 0 ? error : take_listing(f, dir);
+	if (names_too && same_mtime(old, new))
+		return directory_blurred(f, dir);
+	return take_attributes(f, dir);
 }
 
 static int file_changed(struct flip *f, ino_id ino, const struct node *old, const struct node *new)
@@ -280,77 +294,108 @@ static int take_changes(struct flip *f)
 	return error;
 }
 
-/* ---- answers that the kernel keeps */
+/* ---- answers that the kernel keeps, given meanwhile */
 
-/* 1 or 0. The first key from the directory's names on that a version wrote is one of them, if there are any. */
-static int names_changed(struct flip *f, ino_id dir)
+/* 1 or 0: does a version write a key of this node and kind? */
+static int keys_changed(struct flip *f, const struct record_key *from)
 {
 	version_t version = f->old.version;
 	int error;
 
 	while ((error = next_version(f, version, &version)) > 0) {
-		struct record_key key = record_prefix_names(dir, 0);
+		struct record_key key = *from;
 
 		error = version_change_next(f->txn, version, &key);
-		if (error < 0 || (error > 0 && record_key_ino(&key) == dir && record_key_kind(&key) == RECORD_NAME))
+		if (error < 0 || (error > 0 && record_key_ino(&key) == record_key_ino(from) && record_key_kind(&key) == record_key_kind(from)))
 			break;
 	}
 	return error;
 }
 
-static int take_kept(struct flip *f, const struct kept_answer *kept)
-{
-	if (!kept->listing)
-		return take_attributes(f, kept->id);
-	int changed = names_changed(f, kept->id);
-	if (changed <= 0)
-		return changed;
-	int error = take_entry(f, kept->id, (struct slice){ ".", 1 });
-	return error < 0 ? error : take_listing(f, kept->id);
-}
-
-/* If the kernel was given nothing to keep since the last look, move. Else tell what it was; 'ret_kept' is then the caller's. */
-static bool move(struct flip *f, bool in_any_case, struct kept_answer **ret_kept, size_t *ret_count)
+/*
+ * Find a moment in which the kernel is not about to keep what it was given of the node: nothing was given since the last look. A listing is then over
+ * and done with until the flip has moved, and its directory quiet; an ACL will be asked for again.
+ */
+static int see_to(struct flip *f, const struct given *given)
 {
 	struct slave_mount *m = f->mount;
-	struct kept_answers *kept = &m->kept;
-
-	pthread_rwlock_wrlock(&m->gate);
-	bool moved = kept->count == 0 || in_any_case;
-	if (moved) {
-		m->shown = f->new.version;
-		m->flipping = false;
-		kept->count = 0;
-	} else {
-		*ret_kept = kept->items;
-		*ret_count = kept->count;
-		kept->items = NULL;
-		kept->count = kept->capacity = 0;
-	}
-	pthread_rwlock_unlock(&m->gate);
-	return moved;
-}
-
-static int take_kept_and_move(struct flip *f)
-{
-	struct kept_answer *kept;
-	size_t count;
+	bool again = true;
 	int error = 0;
 
-	for (unsigned round = 0; error == 0 && !move(f, round == ROUNDS_MAX, &kept, &count); round++) {
-		for (size_t i = 0; error == 0 && i < count; i++)
-			error = take_kept(f, &kept[i]);
-		free(kept);
+	for (unsigned i = 0; error == 0 && again && i < MOMENTS_MAX; i++) {
+		error = given->kind == GIVEN_LISTING ? take_entry(f, given->id, NO_NAME) : take_attributes(f, given->id);
+		pthread_rwlock_wrlock(&m->gate);
+		again = caution_take_of(&m->caution, given->id);
+		if (error == 0 && given->kind == GIVEN_LISTING && (!again || i + 1 == MOMENTS_MAX))
+			error = caution_quieten(&m->caution, given->id);
+		pthread_rwlock_unlock(&m->gate);
 	}
 	return error;
 }
 
-static void set_flipping(struct slave_mount *m, bool flipping)
+static int unconcerned(struct flip *f, node_id id)
 {
+	pthread_rwlock_wrlock(&f->mount->gate);
+	int error = caution_free(&f->mount->caution, id);
+	pthread_rwlock_unlock(&f->mount->gate);
+	return error;
+}
+
+static int see_to_if_changed(struct flip *f, const struct given *given)
+{
+	struct record_key from = given->kind == GIVEN_LISTING ? record_prefix_names(given->id, 0) : record_prefix_xattrs(node_id_ino(given->id));
+	int changed = keys_changed(f, &from);
+
+	if (changed < 0)
+		return changed;
+	return changed ? see_to(f, given) : unconcerned(f, given->id);
+}
+
+/* What was parked is answered by the flip's own server. */
+static void answer_parked(struct slave_mount *m, struct parked *parked)
+{
+	server_self = &m->servers[m->servers_count];
+	serve_parked(parked);
+}
+
+/* If nothing was given since the last look, the new version is what is shown. Else tell one of what it was. */
+static bool move(struct flip *f, bool in_any_case, struct given *ret_given)
+{
+	struct slave_mount *m = f->mount;
+	struct parked *parked = NULL;
+
 	pthread_rwlock_wrlock(&m->gate);
-	m->flipping = flipping;
-	m->kept.count = 0;
+	bool moved = !caution_take(&m->caution, ret_given) || in_any_case;
+	if (moved) {
+		m->shown = f->new.version;
+		m->flipping = false;
+		parked = caution_end(&m->caution);
+	}
 	pthread_rwlock_unlock(&m->gate);
+	answer_parked(m, parked);
+	return moved;
+}
+
+static int see_to_all_and_move(struct flip *f)
+{
+	struct given given;
+	int error = 0;
+
+	for (unsigned i = 0; error == 0 && !move(f, i == GIVEN_MAX, &given); i++)
+		error = see_to_if_changed(f, &given);
+	return error;
+}
+
+static void be_cautious(struct slave_mount *m, bool cautious)
+{
+	struct parked *parked = NULL;
+
+	pthread_rwlock_wrlock(&m->gate);
+	m->flipping = cautious;
+	if (!cautious)
+		parked = caution_end(&m->caution);
+	pthread_rwlock_unlock(&m->gate);
+	answer_parked(m, parked);
 }
 
 static int flip(struct flip *f)
@@ -362,13 +407,13 @@ static int flip(struct flip *f)
 		f->mount->shown = f->new.version; /* not mounted: nobody looks */
 		return 0;
 	}
-	set_flipping(f->mount, true);
+	be_cautious(f->mount, true);
 	int error = take_changes(f);
 	if (error == 0)
-		error = take_kept_and_move(f);
+		error = see_to_all_and_move(f);
 	record_cursor_free(f->names);
 	if (error < 0)
-		set_flipping(f->mount, false); /* the old version goes on being shown; that less of it is cached does no harm */
+		be_cautious(f->mount, false); /* the old version goes on being shown; that less of it is cached does no harm */
 	return error;
 }
 

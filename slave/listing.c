@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/fuse.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "drsfs/error.h"
@@ -134,8 +135,8 @@ static int list(struct listing *l, uint64_t after)
 	if (!l->bytes)
 		return -ENOMEM;
 	int error = visit_node(v, l->dir, &dir, NULL);
-	if (error == 0)
-		error = visit_keeps(v, l->dir, true);
+	if (error == 0 && v->cautious)
+		error = caution_gives(&v->mount->caution, l->dir, GIVEN_LISTING);
 	if (error == 0)
 		error = add_dots(l, &dir, after);
 	if (error <= 0)
@@ -148,19 +149,35 @@ static int list(struct listing *l, uint64_t after)
 	return error;
 }
 
-static void serve(fuse_req_t request, fuse_ino_t dir, size_t size, off_t after, bool plus)
+/* 1: answered later */
+static int park(struct visit *v, const struct parked *wanted)
+{
+	if (!v->cautious || !caution_is_quiet(&v->mount->caution, wanted->dir))
+		return 0;
+	int error = caution_park(&v->mount->caution, wanted);
+	return error < 0 ? error : 1;
+}
+
+static void serve(const struct parked *wanted)
 {
 	struct visit v;
-	struct listing listing = { .visit = &v, .request = request, .dir = dir, .plus = plus, .size = size };
+	struct listing listing = { .visit = &v, .request = wanted->request, .dir = wanted->dir, .plus = wanted->plus, .size = wanted->size };
 
-	int error = visit_begin(&v, request);
-	if (error == 0)
-		error = list(&listing, (uint64_t)after);
+	int error = visit_begin(&v, wanted->request);
+	int parked = error == 0 ? park(&v, wanted) : error;
+	if (parked == 0)
+		error = list(&listing, (uint64_t)wanted->after);
+	else if (parked < 0)
+		error = parked;
 
+	if (parked == 1) {
+		visit_end(&v);
+		return; /* the reply comes from serve_parked */
+	}
 	if (error < 0) {
 		take_back(&listing, 0);
-		fuse_reply_err(request, error_errno(error));
-	} else if (fuse_reply_buf(request, listing.bytes, listing.used) < 0) {
+		fuse_reply_err(wanted->request, error_errno(error));
+	} else if (fuse_reply_buf(wanted->request, listing.bytes, listing.used) < 0) {
 		take_back(&listing, 0);
 	}
 	visit_end(&v);
@@ -169,11 +186,22 @@ static void serve(fuse_req_t request, fuse_ino_t dir, size_t size, off_t after, 
 void serve_readdir(fuse_req_t request, fuse_ino_t dir, size_t size, off_t after, struct fuse_file_info *info)
 {
 	(void)info;
-	serve(request, dir, size, after, false);
+	serve(&(struct parked){ .request = request, .dir = dir, .size = size, .after = after });
 }
 
 void serve_readdirplus(fuse_req_t request, fuse_ino_t dir, size_t size, off_t after, struct fuse_file_info *info)
 {
 	(void)info;
-	serve(request, dir, size, after, true);
+	serve(&(struct parked){ .request = request, .dir = dir, .size = size, .after = after, .plus = true });
+}
+
+void serve_parked(struct parked *first)
+{
+	while (first) {
+		struct parked *next = first->next;
+
+		serve(first);
+		free(first);
+		first = next;
+	}
 }

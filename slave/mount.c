@@ -60,11 +60,11 @@ static int new_reader(struct store *store, struct txn **ret_txn)
 
 static int new_servers(struct slave_mount *m, unsigned count)
 {
-	m->servers = calloc(count, sizeof(*m->servers));
+	m->servers = calloc(count + 1, sizeof(*m->servers));
 	if (!m->servers)
 		return -ENOMEM;
 	m->servers_count = count;
-	for (unsigned i = 0; i < count; i++) {
+	for (unsigned i = 0; i <= count; i++) {
 		m->servers[i].mount = m;
 		int error = new_reader(m->store, &m->servers[i].txn);
 		if (error < 0)
@@ -109,7 +109,7 @@ int slave_mount_new(struct store *store, const struct slave_mount_options *o, vo
 	m->ended = ended;
 	m->user = user;
 	init_gate(&m->gate);
-	pthread_mutex_init(&m->kept.lock, NULL);
+	caution_init(&m->caution);
 	int error = build(m, o);
 	if (error < 0) {
 		slave_mount_free(m);
@@ -124,7 +124,7 @@ void slave_mount_free(struct slave_mount *m)
 	if (!m)
 		return;
 	slave_mount_stop(m);
-	for (unsigned i = 0; i < m->servers_count; i++) {
+	for (unsigned i = 0; m->servers && i <= m->servers_count; i++) {
 		txn_abort(m->servers[i].txn);
 		buffer_fini(&m->servers[i].reply);
 		free(m->servers[i].request.mem);
@@ -132,8 +132,7 @@ void slave_mount_free(struct slave_mount *m)
 	free(m->servers);
 	txn_abort(m->flip_txn);
 	nodes_free(m->nodes);
-	free(m->kept.items);
-	pthread_mutex_destroy(&m->kept.lock);
+	caution_fini(&m->caution);
 	pthread_rwlock_destroy(&m->gate);
 	free(m->arguments);
 	free(m->mountpoint);

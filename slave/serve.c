@@ -6,7 +6,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
@@ -110,7 +109,7 @@ static struct timespec stat_time(const struct node_time *t)
 	return (struct timespec){ .tv_sec = t->seconds, .tv_nsec = t->nanoseconds };
 }
 
-void visit_attributes(ino_id ino, const struct node *node, struct stat *ret_stat)
+void visit_attributes(const struct visit *v, ino_id ino, const struct node *node, struct stat *ret_stat)
 {
 	*ret_stat = (struct stat){
 		.st_ino = node_id_of(ino, node_content_version(node)),
@@ -126,6 +125,8 @@ void visit_attributes(ino_id ino, const struct node *node, struct stat *ret_stat
 		.st_mtim = stat_time(&node->mtime),
 		.st_ctim = stat_time(&node->ctime),
 	};
+	if (v->cautious && S_ISDIR(node->mode) && caution_is_blurred(&v->mount->caution, ino))
+		ret_stat->st_mtim.tv_nsec ^= 1;
 }
 
 int visit_give(struct visit *v, ino_id ino, const struct node *node, struct node_place place, struct fuse_entry_param *ret_entry)
@@ -143,33 +144,8 @@ int visit_give(struct visit *v, ino_id ino, const struct node *node, struct node
 		.entry_timeout = v->timeout,
 		.attr_timeout = v->timeout,
 	};
-	visit_attributes(ino, node, &ret_entry->attr);
+	visit_attributes(v, ino, node, &ret_entry->attr);
 	return 0;
-}
-
-int visit_keeps(struct visit *v, node_id id, bool listing)
-{
-	struct kept_answers *kept = &v->mount->kept;
-	int error = 0;
-
-	if (!v->cautious)
-		return 0;
-	pthread_mutex_lock(&kept->lock);
-	if (kept->count == kept->capacity) {
-		size_t capacity = kept->capacity ? 2 * kept->capacity : 16;
-		struct kept_answer *items = realloc(kept->items, capacity * sizeof(*items));
-
-		if (items) {
-			kept->items = items;
-			kept->capacity = capacity;
-		} else {
-			error = -ENOMEM;
-		}
-	}
-	if (error == 0)
-		kept->items[kept->count++] = (struct kept_answer){ id, listing };
-	pthread_mutex_unlock(&kept->lock);
-	return error;
 }
 
 /* ---- names */
@@ -248,7 +224,7 @@ static void serve_getattr(fuse_req_t request, fuse_ino_t id, struct fuse_file_in
 	if (error == 0)
 		error = visit_node(&v, id, &node, NULL);
 	if (error == 0)
-		visit_attributes(node_id_ino(id), &node, &attributes);
+		visit_attributes(&v, node_id_ino(id), &node, &attributes);
 
 	if (error < 0)
 		reply_error(request, error);
@@ -302,8 +278,8 @@ static int get_xattr(struct visit *v, node_id id, const char *name, struct slice
 	struct node node;
 
 	int error = visit_node(v, id, &node, &view);
-	if (error == 0 && is_acl(name))
-		error = visit_keeps(v, id, false);
+	if (error == 0 && v->cautious && is_acl(name))
+		error = caution_gives(&v->mount->caution, id, GIVEN_ACL);
 	if (error < 0)
 		return error;
 	if (size == 0 || size > XATTR_NAME_BYTES_MAX)

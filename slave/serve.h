@@ -1,6 +1,6 @@
 /*
  * How the slave's mount serves requests: what its files share (mount.c life cycle, serve.c attributes and names, listing.c directories, read.c
- * content, flip.c the step from one version to the next). Not for others.
+ * content, flip.c the step from one version to the next, caution.c what is different meanwhile). Not for others.
  *
  * Every request is a visit: from its beginning to its reply it holds the gate for reading and has a read transaction on the thread's own
  * reader. Visits never wait for the kernel, so the gate is always soon free for the flip, which passes it for writing twice: once to
@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "drsfs/buffer.h"
+#include "slave/caution.h"
 #include "slave/mount.h"
 #include "slave/nodes.h"
 #include "store/node.h"
@@ -22,18 +23,6 @@
 #define READ_BYTES_MAX (1 << 20)
 
 struct server;
-
-/* An answer, given during a flip, that the kernel may keep although it was told no timeout: a listing, or an ACL. */
-struct kept_answer {
-	node_id id;
-	bool listing;
-};
-
-struct kept_answers {
-	pthread_mutex_t lock;
-	struct kept_answer *items;
-	size_t count, capacity;
-};
 
 struct slave_mount {
 	struct store *store;
@@ -44,9 +33,9 @@ struct slave_mount {
 	pthread_rwlock_t gate;         /* prefers writers */
 	_Atomic version_t shown;       /* changes only with the gate held for writing */
 	bool flipping;                 /* under the gate */
-	struct kept_answers kept;
+	struct caution caution;        /* while it is flipping */
 	struct txn *flip_txn;          /* the flip's reader, parked between */
-	struct server *servers;
+	struct server *servers;        /* one more than there are threads: the flip's, for parked requests */
 	unsigned servers_count, servers_started;
 	atomic_uint servers_running;
 	atomic_int error;              /* the first error that ended a thread */
@@ -86,12 +75,9 @@ int visit_inode(struct txn *, struct view, ino_id, struct node *ret_node);
 /* The version that stands for the node's content in its id. */
 version_t node_content_version(const struct node *);
 /* The attributes, and the id, that the kernel is given. */
-void visit_attributes(ino_id, const struct node *, struct stat *ret_stat);
+void visit_attributes(const struct visit *, ino_id, const struct node *, struct stat *ret_stat);
 /* What the kernel is told about an entry; counts it as given. -ENOMEM. */
 int visit_give(struct visit *, ino_id, const struct node *, struct node_place, struct fuse_entry_param *ret_entry);
-/* In a cautious visit, before the reply: the kernel may keep what it is about to be told. -ENOMEM. */
-int visit_keeps(struct visit *, node_id, bool listing);
-
 extern const struct fuse_lowlevel_ops slave_operations;
 
 /* The server of the calling thread. */
@@ -100,6 +86,7 @@ extern _Thread_local struct server *server_self;
 void serve_read(fuse_req_t, fuse_ino_t, size_t size, off_t offset, struct fuse_file_info *);
 void serve_lseek(fuse_req_t, fuse_ino_t, off_t offset, int whence, struct fuse_file_info *);
 void serve_readdir(fuse_req_t, fuse_ino_t, size_t size, off_t offset, struct fuse_file_info *);
+void serve_parked(struct parked *); /* all in the list; frees it */
 void serve_readdirplus(fuse_req_t, fuse_ino_t, size_t size, off_t offset, struct fuse_file_info *);
 
 #endif
