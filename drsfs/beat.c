@@ -13,9 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define REJOIN_MS 3000
-#define HEAR_DATAGRAMS_MAX 64 /* a loop turn */
-#define RECEIVE_BYTES (1 << 20) /* a slave that commits for a moment should not miss what comes meanwhile */
+#define REJOIN_MS          3000
+#define HEAR_DATAGRAMS_MAX 64        /* a loop turn */
+#define RECEIVE_BYTES      (1 << 20) /* a slave that commits for a moment should not miss what comes meanwhile */
 
 struct beat_port {
 	struct event_base *base;
@@ -196,7 +196,8 @@ static int unicast_open(struct beat_port *p)
 static int beat_port_open(struct beat_port *p)
 {
 	p->grouped = *p->options.group;
-	if (p->grouped && (address_parse(p->options.group, &p->group) < 0 || !address_is_multicast(&p->group) || address_port(&p->group) == 0))
+	if (p->grouped &&
+	    (address_parse(p->options.group, &p->group) < 0 || !address_is_multicast(&p->group) || address_port(&p->group) == 0))
 		return -EINVAL;
 	if (strlen(p->options.interface) >= sizeof(p->interface))
 		return -EINVAL;

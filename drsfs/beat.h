@@ -15,7 +15,7 @@ struct beat_options {
 	const char *group;     /* multicast "ADDRESS:PORT"; empty: unicast only */
 	const char *interface; /* address or name of the interface for multicast; empty: the system's choice */
 	int multicast_ttl;
-	bool listen;           /* join the group and hear (slave); else only send (master) */
+	bool listen; /* join the group and hear (slave); else only send (master) */
 	/* A datagram came; it is valid during the call. From the loop. */
 	void (*heard)(void *user, struct slice datagram, const struct address *from, enum beat_path);
 	void *user;

@@ -20,23 +20,23 @@
 #include "drsfs/error.h"
 #include "drsfs/node.h"
 
-#define TURN_BYTES_MAX ((size_t)4 << 20)
-#define TURN_MS_MAX 5
+#define TURN_BYTES_MAX    ((size_t)4 << 20)
+#define TURN_MS_MAX       2
 #define SINGLE_READ_BYTES ((size_t)256 << 10)
-#define FINISH_MS 2000
+#define FINISH_MS         2000
 
 struct link {
 	struct link_options options;
 	struct bufferevent *stream;
-	struct event *turn;    /* rest work, or a failure to tell */
+	struct event *turn; /* rest work, or a failure to tell */
 	struct event *clock;
-	time_ms heard;         /* when bytes last came */
-	time_ms expected;      /* link_expect; 0: no limit */
-	bool asked;            /* 'quiet' was told since 'heard' */
+	time_ms heard;    /* when bytes last came */
+	time_ms expected; /* link_expect; 0: no limit */
+	bool asked;       /* 'quiet' was told since 'heard' */
 	bool connecting, finishing, down;
-	int error;             /* to be told; 0: none */
-	unsigned busy;         /* callbacks under way */
-	bool freed;            /* within one of them */
+	int error;     /* to be told; 0: none */
+	unsigned busy; /* callbacks under way */
+	bool freed;    /* within one of them */
 };
 
 /* --- life */

@@ -14,12 +14,12 @@
 struct event_base;
 struct link;
 
-#define LINK_FRAME_BYTES_MAX ((size_t)1 << 20)            /* kind and body */
-#define LINK_DATA_BYTES_MAX (LINK_FRAME_BYTES_MAX - 5)    /* of a data frame, without kind and request */
-#define LINK_INPUT_BYTES_MAX (2 * LINK_FRAME_BYTES_MAX)   /* read ahead of what has been handled */
+#define LINK_FRAME_BYTES_MAX   ((size_t)1 << 20)          /* kind and body */
+#define LINK_DATA_BYTES_MAX    (LINK_FRAME_BYTES_MAX - 5) /* of a data frame, without kind and request */
+#define LINK_INPUT_BYTES_MAX   (2 * LINK_FRAME_BYTES_MAX) /* read ahead of what has been handled */
 #define LINK_OUTPUT_BYTES_HIGH ((size_t)1 << 20)          /* link_full(): no more data for now */
-#define LINK_OUTPUT_BYTES_LOW ((size_t)256 << 10)         /* 'drained' */
-#define LINK_OUTPUT_BYTES_MAX (4 * LINK_FRAME_BYTES_MAX)  /* the other side does not read: the link goes down */
+#define LINK_OUTPUT_BYTES_LOW  ((size_t)256 << 10)        /* 'drained' */
+#define LINK_OUTPUT_BYTES_MAX  (4 * LINK_FRAME_BYTES_MAX) /* the other side does not read: the link goes down */
 
 enum link_frame { LINK_MESSAGE = 1, LINK_DATA_FROM_MASTER = 2, LINK_DATA_FROM_SLAVE = 3 };
 
@@ -31,11 +31,11 @@ struct link_options {
 	uint32_t timeout_ms;          /* silence after which the link goes down; also for connecting */
 	struct link_traffic *traffic; /* counts what all links carry */
 	void *user;
-	void (*up)(void *user);       /* a dialled link is connected */
+	void (*up)(void *user); /* a dialled link is connected */
 	/* 'request' is 0 for messages; the body is valid during the call. A negative error takes the link down with it. */
 	int (*frame)(void *user, enum link_frame, uint32_t request, struct slice body);
-	void (*drained)(void *user);  /* no longer full */
-	void (*quiet)(void *user);    /* nothing came for half of the timeout: say something that is answered */
+	void (*drained)(void *user); /* no longer full */
+	void (*quiet)(void *user);   /* nothing came for half of the timeout: say something that is answered */
 	/*
 	 * Over: -DRS_ELINK: closed by the other side; -ETIMEDOUT; -DRS_EPROTOCOL: a bad frame; -DRS_ETOOBIG: it did not read; another errno;
 	 * what 'frame' returned; 0: after link_finish. Free it.

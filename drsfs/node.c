@@ -27,8 +27,8 @@
 #include "drsfs/error.h"
 #include "drsfs/node_role.h"
 
-#define UPDATES_MAX 1024      /* that wait; more are merged */
-#define LINKS_TURN_US 2000    /* after which the loop looks whether something more urgent has come */
+#define UPDATES_MAX   1024 /* that wait; more are merged */
+#define LINKS_TURN_US 2000 /* after which the loop looks whether something more urgent has come */
 enum { PRIORITY_CALLS, PRIORITY_LINKS, PRIORITIES };
 
 /* What another thread wants: a function to run, or (run == NULL) an update. */

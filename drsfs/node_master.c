@@ -22,10 +22,10 @@
 #include "drsfs/log.h"
 #include "drsfs/node_role.h"
 
-#define GREETING_MAX 16      /* links beyond peers_max, that have not said hello or are leaving */
-#define BACKLOG 64
-#define ACCEPT_PAUSE_MS 500  /* when there are no more descriptors */
-#define STREAM_TURN_MS 3
+#define GREETING_MAX    16 /* links beyond peers_max, that have not said hello or are leaving */
+#define BACKLOG         64
+#define ACCEPT_PAUSE_MS 500 /* when there are no more descriptors */
+#define STREAM_TURN_MS  1
 
 enum session_state { SESSION_GREETING, SESSION_KNOWN, SESSION_JOINED, SESSION_LEAVING };
 
@@ -41,11 +41,11 @@ struct session {
 	peer_id peer;
 	enum session_state state;
 	struct link *link;
-	struct address address;  /* of the link */
+	struct address address; /* of the link */
 	uint16_t udp_port;
 	enum beat_path path;
 	char name[NAME_TEXT_MAX];
-	uint32_t request;        /* the pull that 'opening' belongs to */
+	uint32_t request; /* the pull that 'opening' belongs to */
 	struct buffer opening;
 	struct stream stream;
 };
@@ -61,15 +61,15 @@ struct drs_master {
 	loop_event *reopen;
 	peer_id peer_last;
 	size_t sessions_count, sessions_max;
-	struct session **sessions;           /* ordered by peer, which only grows */
+	struct session **sessions; /* ordered by peer, which only grows */
 
-	size_t datagram_size;                /* 0: no heartbeat of this step has been made yet */
+	size_t datagram_size; /* 0: no heartbeat of this step has been made yet */
 	uint8_t datagram[WIRE_DATAGRAM_BYTES_MAX];
 	struct beat beat;
 	struct buffer frame, storage;
 
-	int group_error;                     /* logged last */
-	int refused_error;                   /* whom and why, logged last */
+	int group_error;   /* logged last */
+	int refused_error; /* whom and why, logged last */
 	char refused_name[NAME_TEXT_MAX];
 };
 
@@ -299,11 +299,9 @@ static int hear_hello(struct session *s, const struct wire_message *h)
 	s->udp_port = h->hello.udp_port;
 	s->path = h->hello.path;
 	s->state = SESSION_KNOWN;
-	node_raise(s->master->node, (struct event){ .kind = EVENT_HELLO,
-						    .peer = s->peer,
-						    .name = s->name,
-						    .version = h->hello.version,
-						    .path = h->hello.path });
+	node_raise(s->master->node,
+		   (struct event){
+			   .kind = EVENT_HELLO, .peer = s->peer, .name = s->name, .version = h->hello.version, .path = h->hello.path });
 	return 0;
 }
 

@@ -17,11 +17,11 @@
 
 #define DIAL_RETRY_MS_MIN 200
 #define DIAL_RETRY_MS_MAX 5000
-#define STRANGERS_MAX 16 /* hosts remembered for having sent another major version */
+#define STRANGERS_MAX     16 /* hosts remembered for having sent another major version */
 
 struct pull {
-	bool open;    /* pull_open was, neither pull_commit nor pull_close has been */
-	bool wanted;  /* neither PULLED nor FAILED has been raised */
+	bool open;   /* pull_open was, neither pull_commit nor pull_close has been */
+	bool wanted; /* neither PULLED nor FAILED has been raised */
 	uint32_t request;
 };
 
@@ -38,7 +38,7 @@ struct drs_slave {
 	struct address addresses[RESOLVE_ADDRESSES_MAX]; /* of the master */
 	size_t addresses_count, address;
 	struct link *link;
-	bool up;             /* the core knows the link, as 'peer' */
+	bool up; /* the core knows the link, as 'peer' */
 	peer_id peer;
 	struct pull pull;
 

@@ -211,8 +211,8 @@ static bool window_entry_from(const Wire__WindowEntry *from, const struct drs_ve
 static bool beat_from(const Wire__Beat *from, struct beat *ret, struct buffer *storage)
 {
 	*ret = (struct beat){ .incarnation = from->incarnation, .sequence = from->sequence, .interval_ms = from->interval_ms };
-	if (!did_from(from->did, &ret->did) || !version_from(from->current, &ret->current) || !version_from(from->previous, &ret->previous) ||
-	    !port_from(from->link_port, &ret->link_port))
+	if (!did_from(from->did, &ret->did) || !version_from(from->current, &ret->current) ||
+	    !version_from(from->previous, &ret->previous) || !port_from(from->link_port, &ret->link_port))
 		return false;
 	for (; ret->window_count < from->n_window && ret->window_count < WINDOW_MAX; ret->window_count++)
 		if (!window_entry_from(from->window[ret->window_count], &ret->current, &ret->window[ret->window_count]))

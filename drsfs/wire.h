@@ -8,11 +8,11 @@
 #include "drsfs/buffer.h"
 #include "drsfs/event.h"
 
-#define WIRE_MAJOR 1
-#define WIRE_MINOR 0
-#define WIRE_DATAGRAM_BYTES_MAX 1400
-#define WIRE_MESSAGE_BYTES_MAX (64 << 10)
-#define WIRE_TEXT_MAX 256
+#define WIRE_MAJOR                 1
+#define WIRE_MINOR                 0
+#define WIRE_DATAGRAM_BYTES_MAX    1400
+#define WIRE_MESSAGE_BYTES_MAX     (64 << 10)
+#define WIRE_TEXT_MAX              256
 #define WIRE_CREDENTIALS_BYTES_MAX 1024
 
 enum wire_kind {

@@ -74,10 +74,12 @@ int live_change(struct live *live, size_t bytes, bool frees, struct txn **ret_tx
 
 int live_commit(struct live *live)
 {
-	if (live->broken)
-		return live->broken;
 	struct txn *writer = live->writer;
 	live->writer = NULL;
+	if (live->broken) {
+		txn_abort(writer);
+		return live->broken;
+	}
 	int ret = writer ? txn_commit(writer) : 0;
 	if (ret < 0)
 		live->broken = ret;

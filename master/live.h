@@ -50,7 +50,7 @@ int live_read(struct live *, struct txn **ret_txn);
 int live_change(struct live *, size_t bytes, bool frees, struct txn **ret_txn);
 /* Let go of the reader while nothing happens. */
 void live_park(struct live *);
-/* Commit the write transaction (drafts were spilled before). */
+/* Commit the write transaction (drafts were spilled before); a broken one is dropped. Ends it in any case. */
 int live_commit(struct live *);
 
 struct view live_view(const struct txn *);      /* what the mount shows */

@@ -178,13 +178,36 @@ static int serve(struct master_mount *m)
 	return ret;
 }
 
+/* Every tree has a root; that of a new store is made here. */
+static int root_ensure(struct live *live)
+{
+	struct txn *txn;
+	struct node root;
+	int ret = live_read(live, &txn);
+	if (ret == 0)
+		ret = node_live(live, txn, INO_ROOT, &root);
+	if (ret != -ESTALE)
+		return ret;
+	struct node_time now = time_now();
+	root = (struct node){ .mode = S_IFDIR | 0755, .uid = geteuid(), .gid = getegid(), .nlink = 2, .parent = INO_ROOT,
+			      .atime = now, .mtime = now, .ctime = now };
+	ret = live_change(live, ROOT_BYTES, false, &txn);
+	if (ret < 0)
+		return ret;
+	root.content_version = version_begin(txn);
+	live->finished = true;
+	return node_put(live, root.content_version, INO_ROOT, &root);
+}
+
 /* What is finished is committed at the end, whatever ended it; what is not, nobody was promised. */
 static void *thread_main(void *user)
 {
 	struct master_mount *m = user;
 	prctl(PR_SET_NAME, "drsfs-mount");
 	prctl(PR_SET_TIMERSLACK, 1);
-	int ret = serve(m);
+	int ret = root_ensure(&m->live);
+	if (ret == 0)
+		ret = serve(m);
 	int last = commit(m);
 	m->error = ret < 0 ? ret : last;
 	fuse_session_exit(m->session);
@@ -256,27 +279,6 @@ static int mountpoint_prepare(struct master_mount *m)
 
 /* --- life */
 
-/* Every tree has a root; that of a new store is made here. */
-static int root_ensure(struct live *live)
-{
-	struct txn *txn;
-	struct node root;
-	int ret = live_read(live, &txn);
-	if (ret == 0)
-		ret = node_live(live, txn, INO_ROOT, &root);
-	if (ret != -ESTALE)
-		return ret;
-	struct node_time now = time_now();
-	root = (struct node){ .mode = S_IFDIR | 0755, .uid = geteuid(), .gid = getegid(), .nlink = 2, .parent = INO_ROOT,
-			      .atime = now, .mtime = now, .ctime = now };
-	ret = live_change(live, ROOT_BYTES, false, &txn);
-	if (ret < 0)
-		return ret;
-	root.content_version = version_begin(txn);
-	live->finished = true;
-	return node_put(live, root.content_version, INO_ROOT, &root);
-}
-
 static int session_new(struct master_mount *m, const struct master_mount_options *options)
 {
 	char *text;
@@ -304,8 +306,7 @@ static int mount_init(struct master_mount *m, struct store *store, const struct 
 	m->mountpoint = strdup(options->mountpoint);
 	if (m->wake_fd < 0 || !m->mountpoint)
 		return -ENOMEM;
-	ret = session_new(m, options);
-	return ret < 0 ? ret : root_ensure(&m->live);
+	return session_new(m, options);
 }
 
 int master_mount_new(struct store *store, const struct master_mount_options *options, const struct master_mount_listener *listener,

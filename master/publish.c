@@ -115,16 +115,14 @@ static int commit(struct publish *p)
 {
 	struct live *live = p->live;
 	struct version_info info = { 0 };
-	if (live->unsettled) {
-		int ret = draft_settle_all(live);
-		if (ret < 0)
-			return ret;
-	}
-	int ret = draft_spill_all(live);
+	int ret = live->unsettled ? draft_settle_all(live) : 0;
+	if (ret == 0)
+		ret = draft_spill_all(live);
 	if (ret == 0 && live->finished && version_dirty(live->writer))
 		ret = seal(p, &info);
-	if (ret == 0)
-		ret = live_commit(live);
+	if (ret < 0 && !live->broken)
+		live->broken = ret;
+	ret = live_commit(live);
 	if (ret < 0)
 		return ret;
 	live->finished = false;

@@ -70,9 +70,9 @@ static inline uint8_t map_byte(uint64_t version, size_t at)
 
 struct map_master {
 	_Atomic uint64_t version;
-	size_t bytes;                 /* of the map */
+	size_t bytes; /* of the map */
 	_Atomic unsigned opened, frames, closed;
-	atomic_int store_failures;    /* so many STOREs fail first */
+	atomic_int store_failures; /* so many STOREs fail first */
 	struct node *node;
 	struct drs_master *drs;
 	pthread_t thread;
@@ -155,13 +155,13 @@ static int map_admit(void *user, const char *name, struct buffer *ret_credential
 /* --- the slave's user */
 
 struct map_slave {
-	_Atomic uint64_t version;    /* durable and visible */
+	_Atomic uint64_t version; /* durable and visible */
 	uint8_t *map;
 	size_t bytes, got;
-	uint64_t pulling;            /* the version that comes */
+	uint64_t pulling; /* the version that comes */
 	bool ended;
 	_Atomic unsigned pulls, commits, inlines, takes, closes, changes, corrupt, admissions;
-	bool known;                  /* admitted once */
+	bool known; /* admitted once */
 	struct did did;
 	struct node *node;
 	struct drs_slave *drs;
@@ -289,8 +289,9 @@ static inline void map_run(struct node *node, pthread_t *ret_thread)
 static inline void map_master_start(struct map_master *m, const struct node_config *config)
 {
 	struct drs_version version = map_version(m->version);
-	struct drs_master_listener listener = { m,		map_store_version, map_delta_open, map_delta_next,
-						map_delta_feed, map_delta_close,   map_admit };
+	struct drs_master_listener listener = {
+		m, map_store_version, map_delta_open, map_delta_next, map_delta_feed, map_delta_close, map_admit
+	};
 	int error = node_new(config, &m->node);
 	assert(error == 0);
 	error = drs_register_master(m->node, &map_did, &version, &map_ops, &listener, &m->drs);
@@ -324,8 +325,17 @@ static inline void map_update(struct map_master *m, bool with_inline)
 static inline void map_slave_start(struct map_slave *s, const struct node_config *config)
 {
 	struct drs_version version = map_version(s->version);
-	struct drs_slave_listener listener = { s,	       map_admitted,   map_pull_open,	  map_pull_feed,    map_pull_next, map_pull_ready,
-					       map_pull_commit, map_pull_close, map_commit_inline, map_take_version, map_changed };
+	struct drs_slave_listener listener = { s,
+					       map_admitted,
+					       map_pull_open,
+					       map_pull_feed,
+					       map_pull_next,
+					       map_pull_ready,
+					       map_pull_commit,
+					       map_pull_close,
+					       map_commit_inline,
+					       map_take_version,
+					       map_changed };
 	int error = node_new(config, &s->node);
 	assert(error == 0);
 	error = drs_register_slave(s->node, s->known ? &s->did : NULL, &version, &map_ops, &listener, &s->drs);

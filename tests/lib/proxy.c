@@ -33,9 +33,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ROUTES_MAX 16
+#define ROUTES_MAX         16
 #define DATAGRAM_BYTES_MAX 65536
-#define CARRY_BYTES_MAX (1 << 20)
+#define CARRY_BYTES_MAX    (1 << 20)
 
 struct options {
 	uint64_t seed;
@@ -54,7 +54,9 @@ static struct route routes[2 * ROUTES_MAX];
 static size_t routes_count;
 static struct event_base *base;
 static uint64_t dice;
-static struct { unsigned long passed, lost, repeated, delayed, connections, cut; } counts;
+static struct {
+	unsigned long passed, lost, repeated, delayed, connections, cut;
+} counts;
 
 static __attribute__((noreturn)) void die(const char *what)
 {
@@ -348,9 +350,13 @@ static struct route *parse_route(char *text)
 }
 
 static const struct option flags[] = {
-	{ "seed", 1, NULL, 's' },      { "loss", 1, NULL, 'l' },   { "dup", 1, NULL, 'd' },    { "reorder", 1, NULL, 'r' }, { "reorder-ms", 1, NULL, 'R' },
-	{ "delay", 1, NULL, 'D' },     { "jitter", 1, NULL, 'j' }, { "cut", 1, NULL, 'c' },    { "stall", 1, NULL, 'S' },   { "down", 1, NULL, 'w' },
-	{ "interface", 1, NULL, 'i' }, { "udp", 1, NULL, 'u' },    { "tcp", 1, NULL, 't' },    { 0 },
+	{ "seed", 1, NULL, 's' },       { "loss", 1, NULL, 'l' },
+	{ "dup", 1, NULL, 'd' },        { "reorder", 1, NULL, 'r' },
+	{ "reorder-ms", 1, NULL, 'R' }, { "delay", 1, NULL, 'D' },
+	{ "jitter", 1, NULL, 'j' },     { "cut", 1, NULL, 'c' },
+	{ "stall", 1, NULL, 'S' },      { "down", 1, NULL, 'w' },
+	{ "interface", 1, NULL, 'i' },  { "udp", 1, NULL, 'u' },
+	{ "tcp", 1, NULL, 't' },        { 0 },
 };
 
 static bool take_flag(int flag)
@@ -416,7 +422,8 @@ int main(int argc, char **argv)
 	inet_pton(AF_INET, "127.0.0.1", &options.interface);
 	while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1)
 		if (!take_flag(flag)) {
-			fprintf(stderr, "usage: proxy [--seed N] [--loss F] ... --udp ADDRESS/PORT:ADDRESS/PORT --tcp ADDRESS/PORT:ADDRESS/PORT (see its source)\n");
+			fprintf(stderr, "usage: proxy [--seed N] [--loss F] ... --udp ADDRESS/PORT:ADDRESS/PORT --tcp "
+					"ADDRESS/PORT:ADDRESS/PORT (see its source)\n");
 			return 2;
 		}
 	dice = options.seed;
@@ -434,7 +441,7 @@ int main(int argc, char **argv)
 	printf("ready\n");
 	fflush(stdout);
 	event_base_dispatch(base);
-	printf("datagrams: %lu passed, %lu lost, %lu repeated, %lu delayed; connections: %lu, %lu cut\n", counts.passed, counts.lost, counts.repeated,
-	       counts.delayed, counts.connections, counts.cut);
+	printf("datagrams: %lu passed, %lu lost, %lu repeated, %lu delayed; connections: %lu, %lu cut\n", counts.passed, counts.lost,
+	       counts.repeated, counts.delayed, counts.connections, counts.cut);
 	return 0;
 }

@@ -13,7 +13,7 @@
 
 #include "tests/lib/map_user.h"
 
-#define SLAVES 3
+#define SLAVES      3
 #define CONVERGE_MS 30000
 
 static struct map_master master;
@@ -53,8 +53,8 @@ static pid_t start_proxy(const char *self, uint16_t door, unsigned seed)
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() == parent)
-			execl(path, "proxy", "--seed", seed_text, "--loss", "0.3", "--dup", "0.1", "--reorder", "0.3", "--delay", "1", "--cut", "400",
-			      "--stall", "0.2", "--down", "100", "--udp", udp, "--tcp", tcp, NULL);
+			execl(path, "proxy", "--seed", seed_text, "--loss", "0.3", "--dup", "0.1", "--reorder", "0.3", "--delay", "1",
+			      "--cut", "400", "--stall", "0.2", "--down", "100", "--udp", udp, "--tcp", tcp, NULL);
 		_exit(127);
 	}
 	return pid;

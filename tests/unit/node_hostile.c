@@ -45,7 +45,9 @@ static void stop_after_serving(void)
 
 static int dial(void)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(node_link_port(master.node)), .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in to = { .sin_family = AF_INET,
+				  .sin_port = htons(node_link_port(master.node)),
+				  .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	cr_assert(zero(int, connect(fd, (struct sockaddr *)&to, sizeof(to))));
 	return fd;
