@@ -4,6 +4,17 @@
  * The node (drsfs/node.c) performs the actions on real sockets, the simulator (tests/sim) on imagined ones.
  *
  * Nothing is said before it is durable, by construction: STORE and COMMIT are actions; only the event that answers them leads to the words.
+ *
+ * Rules for whoever performs:
+ *  - Actions are performed in order. Events that arise from performing them are stepped afterwards, one by one, never nested.
+ *  - What a pointer or slice in an event shows is only used during its step; what one in an action shows is valid until the next step.
+ *  - A slave has at most one link, counted from its DIAL. It dials again only after LINK_DOWN or REFUSED, or after its own HANG_UP.
+ *  - A link ends once: after LINK_DOWN, REFUSED, and the actions HANG_UP and REFUSE, no more events come for that peer. The node may end any link
+ *    at any time by LINK_DOWN (a timeout, a bad frame, credentials that could not be had), never as a nested event.
+ *  - Each STORE is answered by one STORED or FAILED; each COMMIT, COMMIT_INLINE and TAKE by one DURABLE or FAILED; each PULL by one PULLED or
+ *    FAILED, unless PULL_STOP comes first or the link goes down (then only LINK_DOWN; the core answers with PULL_STOP). A core has at most one of these
+ *    outstanding at a time (master: one STORE; slave: one of the others), and more of them are asked for only after the answer.
+ *  - After PULLED the slave asks for COMMIT and no longer needs the link; if the link goes down between the two, COMMIT still follows.
  */
 #ifndef DRSFS_EVENT_H
 #define DRSFS_EVENT_H
@@ -12,25 +23,29 @@
 
 typedef uint32_t peer_id; /* one link to one peer; given by the node, never reused in a process's life */
 #define PEER_NONE ((peer_id)0)
+#define TIME_NEVER INT64_MAX /* a deadline that does not come */
 
 #define WINDOW_MAX 24 /* entries a heartbeat can carry (R2.4); it may carry fewer if the datagram is full */
 
 struct window_entry {
 	struct drs_version version;
 	bool aborted;
-	struct scope scope; /* with respect to the version before */
+	struct scope scope; /* with respect to the entry before (the next in the array) */
 };
 
-/* One heartbeat (R2): all of it in one datagram. */
+/*
+ * One heartbeat (R2): all of it in one datagram. Whoever encodes it puts the fixed part and the inline delta first, then as many window entries
+ * as fit: leaving out the oldest is harmless, leaving out any other is not.
+ */
 struct beat {
 	struct did did;
 	uint64_t incarnation; /* of the master's process: grows with every start */
 	uint64_t sequence;    /* of heartbeats within it */
 	struct drs_version current;
-	struct drs_version previous;       /* what 'inline_delta' starts from */
+	struct drs_version previous;       /* what 'inline_delta' starts from; meaningless without it */
 	uint8_t window_count;
-	struct window_entry window[WINDOW_MAX]; /* newest first; window[0].version equals current unless it left the window */
-	struct slice inline_delta;         /* empty: none */
+	struct window_entry window[WINDOW_MAX]; /* newest first; window[0], if any, is about 'current' or an aborted number above it */
+	struct slice inline_delta;         /* leads from 'previous' to 'current'; empty: none */
 	uint16_t link_port;                /* where the master takes links, TCP */
 	uint32_t interval_ms;              /* when to expect the next one */
 };
@@ -38,62 +53,66 @@ struct beat {
 /* How a slave hears the master; it tells this in hello and report, and the master chooses the way to it. */
 enum beat_path { BEAT_BY_MULTICAST = 1, BEAT_BY_UNICAST = 2, BEAT_BY_LINK = 3 };
 
+/* What happened. Every event has 'kind' and 'now' (which never goes backwards); the other fields that count are named here. */
 enum event_kind {
 	/* both */
-	EVENT_TICK,       /* time has passed */
-	EVENT_LINK_DOWN,  /* peer */
-	EVENT_FAILED,     /* error: the last STORE, COMMIT, COMMIT_INLINE, TAKE, PULL (slave) could not be done */
+	EVENT_TICK,       /* the deadline that the core gave has come (early or late is harmless) */
+	EVENT_LINK_DOWN,  /* peer: a link has ended; slave: PEER_NONE if DIAL failed before LINK_UP */
+	EVENT_FAILED,     /* error (negative): the outstanding STORE (master) or COMMIT, COMMIT_INLINE, TAKE, PULL (slave) could not be done */
 	/* master */
-	EVENT_UPDATE,     /* version, scope, inline_delta: the user layer starts one phase */
-	EVENT_STORED,     /* version: STORE is durable */
+	EVENT_UPDATE,     /* version, scope, inline_delta: the user layer starts one phase; inline_delta leads from the version of the UPDATE before */
+	EVENT_STORED,     /* version: its STORE is durable */
 	EVENT_HELLO,      /* peer, name, version, path: a slave's first word on a link */
 	EVENT_REPORT,     /* peer, version, path: where the slave is now */
-	EVENT_PULL,       /* peer, request: a slave asks for a delta */
-	EVENT_STREAM_DONE,/* peer, request, error: the conversation ended */
+	EVENT_PULL,       /* peer, request: a slave asks for a delta (its opening waits with the node until STREAM or STREAM_STOP) */
+	EVENT_STREAM_DONE,/* peer, request, error: the conversation ended by itself; 0: to its end (a failure has been told to the slave by the node) */
 	/* slave */
-	EVENT_BEAT,       /* beat, path: a heartbeat came */
-	EVENT_LINK_UP,    /* peer: connected, nothing said yet */
-	EVENT_WELCOME,    /* peer, version: the master took us */
-	EVENT_REFUSED,    /* peer, error: the master does not want us */
-	EVENT_PULLED,     /* request: all of the delta is here */
-	EVENT_DURABLE,    /* version: COMMIT, COMMIT_INLINE or TAKE is durable and visible */
-	EVENT_LINK_BEAT,  /* beat over the link: as BEAT */
+	EVENT_BEAT,       /* beat, path: a heartbeat came, by whichever way */
+	EVENT_LINK_UP,    /* peer: DIAL succeeded, nothing said yet */
+	EVENT_WELCOME,    /* peer, version, did, interval_ms: the master took us; its version, volume and interval of heartbeats. What 'admitted' does is done */
+	EVENT_REFUSED,    /* peer, error: the master does not want us, or no longer; the link is closed */
+	EVENT_PULLED,     /* request: all of the delta is here (pull_ready) */
+	EVENT_DURABLE,    /* version: COMMIT, COMMIT_INLINE or TAKE is durable and visible; where it led to */
 };
 
 struct event {
 	enum event_kind kind;
 	time_ms now;
 	peer_id peer;
-	uint32_t request;
+	uint32_t request;          /* a slave's pull: given by the slave's core, growing from 1, its own for each slave */
 	int error;
 	enum beat_path path;
+	uint32_t interval_ms;
 	struct drs_version version;
-	const struct scope *scope;
+	const struct did *did;
+	const struct scope *scope; /* NULL: everyone */
 	const char *name;
 	struct slice inline_delta;
 	const struct beat *beat;
 };
 
+/* What to do. The fields that count are named; 'by the link' means to 'peer'. */
 enum action_kind {
+	/* both */
+	ACTION_HANG_UP,       /* peer: close the link without a word */
 	/* master */
-	ACTION_STORE,         /* version: make the number durable, then EVENT_STORED */
-	ACTION_BEAT,          /* beat() to everyone by multicast */
-	ACTION_BEAT_TO,       /* beat() to 'peer' by 'path' (unicast datagram or link) */
-	ACTION_WELCOME,       /* peer */
-	ACTION_REFUSE,        /* peer, error: say so and close */
-	ACTION_STREAM,        /* peer, request: converse with it (delta_open … delta_close) */
-	ACTION_STREAM_STOP,   /* peer, request */
+	ACTION_STORE,         /* version: make the number durable, then STORED or FAILED */
+	ACTION_BEAT,          /* send master_beat() by multicast */
+	ACTION_BEAT_TO,       /* peer, path: send master_beat() to it by unicast datagram or by its link */
+	ACTION_WELCOME,       /* peer, version: say so by the link, with the volume's did, the interval and what 'admit' gives */
+	ACTION_REFUSE,        /* peer, error: say so by the link and close it */
+	ACTION_STREAM,        /* peer, request: converse with it (delta_open ... delta_close), then STREAM_DONE */
+	ACTION_STREAM_STOP,   /* peer, request: delta_close now; no STREAM_DONE follows. Comes after LINK_DOWN too, or before another STREAM for the peer */
 	/* slave */
 	ACTION_DIAL,          /* connect to the master, then LINK_UP or LINK_DOWN */
-	ACTION_HANG_UP,       /* peer */
-	ACTION_HELLO,         /* peer, version, path */
-	ACTION_REPORT,        /* peer, version, path */
-	ACTION_PULL,          /* peer, request, complete: ask for the delta and feed what comes to the user; then PULLED or FAILED */
-	ACTION_PULL_STOP,     /* request: pull_close */
-	ACTION_COMMIT,        /* request: commit what was pulled, then DURABLE or FAILED */
-	ACTION_COMMIT_INLINE, /* the delta of the beat that is being stepped; valid during this step's actions only */
-	ACTION_TAKE,          /* version: take the number, then DURABLE or FAILED */
-	ACTION_CHANGED,       /* tell the user: state or known version changed */
+	ACTION_HELLO,         /* peer, version, path: say it by the link (the name is the node's) */
+	ACTION_REPORT,        /* peer, version, path: say it by the link */
+	ACTION_PULL,          /* peer, request, complete: pull_open(complete), ask by the link, feed what comes to the user; then PULLED or FAILED */
+	ACTION_PULL_STOP,     /* request: pull_close now; no PULLED or FAILED follows */
+	ACTION_COMMIT,        /* request: pull_commit, then DURABLE or FAILED (after FAILED the node calls pull_close) */
+	ACTION_COMMIT_INLINE, /* inline_delta (the one of the beat that is being stepped): commit_inline, then DURABLE or FAILED */
+	ACTION_TAKE,          /* version: take_version, then DURABLE or FAILED */
+	ACTION_CHANGED,       /* tell the user: what slave_core_status() says has changed; the last of its step */
 };
 
 struct action {
@@ -107,7 +126,8 @@ struct action {
 	struct slice inline_delta;
 };
 
-/* The actions of one step, in order. The capacity is given once; a core never produces more than PEERS + 16 in a step. */
+/* The actions of one step, in order. The step sets 'count' to 0 first. 'capacity' is given once, at least ACTIONS_MAX: more a core never asks for in a step. */
+#define ACTIONS_MAX(peers) ((size_t)(peers) + 16) /* master: its peers_max; slave: 1 */
 struct actions {
 	size_t count, capacity;
 	struct action *items;

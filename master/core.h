@@ -15,8 +15,8 @@ struct master_core_config {
 	uint16_t link_port;
 	uint32_t beat_interval_ms;       /* regular heartbeats */
 	uint32_t window_beats;           /* how many heartbeats an entry stays in the window (R2.4) */
-	uint32_t peers_max;              /* links at once */
-	uint32_t peer_silence_ms;        /* a slave not heard of for so long is shown as gone */
+	uint32_t peers_max;              /* links at once; as many slaves that are gone are remembered for status */
+	uint32_t peer_silence_ms;        /* a slave without a link counts no longer (for the window) when not heard of for so long */
 	bool multicast;                  /* false: everyone by unicast or link */
 };
 
@@ -25,7 +25,10 @@ int master_core_new(const struct master_core_config *, time_ms now, struct maste
 void master_core_free(struct master_core *);
 void master_step(struct master_core *, const struct event *, struct actions *);
 time_ms master_deadline(const struct master_core *); /* when the next EVENT_TICK is due */
-/* The heartbeat that ACTION_BEAT and ACTION_BEAT_TO of the last step mean; each call takes the next sequence number. */
+/*
+ * The heartbeat that ACTION_BEAT and ACTION_BEAT_TO of the last step mean. Each call takes the next sequence number; one call a step is enough,
+ * the same bytes may go to all. The inline delta is the core's memory, valid until the next step.
+ */
 void master_beat(struct master_core *, struct beat *ret_beat);
 
 /* For status: every slave seen since start, also those that are gone. */

@@ -24,6 +24,8 @@ int slave_mount_start(struct slave_mount *); /* shows the store's current versio
 /* Show the store's current version, which has just been committed. Called by the store's writer, one flip at a time; on return nobody sees the old one but who holds it open. */
 int slave_mount_flip(struct slave_mount *);
 version_t slave_mount_shown(const struct slave_mount *);
+/* How many requests of the kernel were answered (forgets not counted). */
+uint64_t slave_mount_requests(const struct slave_mount *);
 /* Is the content of this node, of that content version, still known to the kernel? (retention asks; any thread) */
 bool slave_mount_holds(void *slave_mount, ino_id, version_t content_version);
 void slave_mount_stop(struct slave_mount *);

@@ -15,8 +15,9 @@ int replica_new(struct store *, uint64_t retain_versions, struct replica **ret_r
 void replica_free(struct replica *);
 /* Which mount shows it; NULL: none yet (it is mounted later). On the node's thread. */
 void replica_set_mount(struct replica *, struct slave_mount *);
-/* The listener to register; valid as long as the replica. 'changed' is filled in by the caller. */
+/* The listener to register; valid as long as the replica. Its 'changed' calls what replica_on_changed was given. */
 struct drs_slave_listener replica_listener(struct replica *);
+void replica_on_changed(struct replica *, void (*changed)(void *user), void *user); /* on the node's thread; before node_run */
 /* A little of the work that waits (garbage, retention), on the node's thread; true if there is more. */
 bool replica_tidy(struct replica *);
 void replica_progress(const struct replica *, struct stage_progress *ret_progress); /* to == 0: no pull now */

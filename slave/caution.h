@@ -1,0 +1,47 @@
+/* What visits do differently on account of a flip: caution.c. Part of the slave's mount; not for others. */
+#ifndef SLAVE_CAUTION_H
+#define SLAVE_CAUTION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "slave/nodes.h"
+
+enum given_kind { GIVEN_LISTING, GIVEN_ACL };
+
+/* An answer that the kernel may keep although it was told no timeout. */
+struct given {
+	node_id id;
+	enum given_kind kind;
+};
+
+struct node_set {
+	node_id *items;
+	size_t count, capacity;
+};
+
+#define BLUR_NANOSECONDS_MAX 100000
+
+struct caution {
+	pthread_mutex_t lock; /* of 'given', among visits */
+	struct given *given;
+	size_t given_count, given_capacity;
+	struct node_set free, blurred; /* changed only with the gate held for writing */
+	atomic_uint blur;
+};
+
+void caution_init(struct caution *);
+void caution_fini(struct caution *);
+
+/* Visits. */
+int caution_gives(struct caution *, node_id, enum given_kind);      /* before the reply of a cautious visit; -ENOMEM */
+bool caution_is_blurred(const struct caution *, ino_id dir);
+uint32_t caution_blurs(struct caution *, uint32_t nanoseconds);     /* of an mtime: not these, and not those of the last time */
+
+/* The flip, with the gate held for writing. -ENOMEM. */
+int caution_free(struct caution *, node_id);
+int caution_blur(struct caution *, ino_id dir);
+bool caution_take(struct caution *, struct given *ret_given); /* one of what was given; false: nothing is left */
+void caution_end(struct caution *);
+
+#endif

@@ -1,0 +1,434 @@
+/*
+ * The flip: the step of everything that is seen from one version to the next (F4). It keeps this promise: once any process has seen something
+ * new, no process sees anything old.
+ *
+ *   1. Pass the gate: every answer from now on is cautious, still about the old version, but with timeout 0. Older answers are on their way at most
+ *      as far as the kernel.
+ *   2. Take from the kernel whatever the new version changes. Afterwards nothing of that is cached.
+ *   3. Pass the gate: the new version is what is shown; answers are kept again.
+ *   4. See to what slipped in during step 2 and has no timeout.
+ *
+ * No request waits for step 2, since taking an entry away needs its directory's lock, which the kernel holds while it waits for an answer.
+ *
+ * What the kernel may be doing meanwhile with an older answer, that it may keep for ever (fs/fuse/dir.c, readdir.c, inode.c of Linux 6.x):
+ * - Lookups and listings hold their directory's lock from before the request until the answer is in the caches; taking an entry away
+ *   takes the same lock exclusively. So afterwards no such answer is under way in that directory. Where attributes only have changed, the entry
+ *   stays, but its directory's lock must have been passed (barrier) before the attributes are taken away: else a lookup could yet make the
+ *   inode, with the old ones.
+ * - An entry that is looked at again after its timeout does not hold that lock. Its late answer renews an entry that has been unhashed,
+ *   which nobody finds any more; merely expiring it would not do. Its late attributes are refused, because those of the inode
+ *   were taken away after it was sent (attr_version); a getattr's too, and ACLs likewise (a sentinel).
+ * - A listing is kept with the mtime that the directory had when its listing began, and is dropped when mtime has changed. If the names change and
+ *   mtime does not (rsync sets it back), what is cached is dropped, and mtime is blurred (caution.c) from then on.
+ * - Listings and ACLs have no timeout, so a cautious visit notes that it gave one. An old listing that is on its way during step 3 could get into a
+ *   cache that was begun with the new mtime: until the directory's lock has been passed once more its mtime is blurred, so nobody looks
+ *   into such a cache. ACLs are simply taken away once more.
+ * - stat reads attributes without a lock, and sees that they are good a moment before the last of them is stored. So the first answer after a change
+ *   is still not to be kept (nodes_refresh).
+ *
+ * Not here: keeping the old version's records while a reader has them open (nodes_leave says which they are; retention asks slave_mount_holds).
+ */
+#include <errno.h>
+
+#include "drsfs/error.h"
+#include "slave/serve.h"
+
+#define PASSED_MAX 16
+#define SORTED_MAX 1000 /* given answers that are looked at one by one */
+
+struct flip {
+	struct slave_mount *mount;
+	struct txn *txn;
+	struct view old, new;
+	struct record_cursor *names;   /* of the old view; NULL until it is needed */
+	ino_id names_of;               /* the directory whose names are being gone through, */
+	bool names_held;               /* and whether the kernel holds it */
+	ino_id node_done;              /* its node was seen to already */
+	ino_id passed[PASSED_MAX];     /* directories whose lock has been passed lately */
+	unsigned passed_next;
+};
+
+/* ---- the gate */
+
+static void be_cautious(struct slave_mount *m)
+{
+	pthread_rwlock_wrlock(&m->gate);
+	m->flipping = true;
+	pthread_rwlock_unlock(&m->gate);
+}
+
+static void be_careless(struct slave_mount *m)
+{
+	pthread_rwlock_wrlock(&m->gate);
+	m->flipping = false;
+	caution_end(&m->caution);
+	pthread_rwlock_unlock(&m->gate);
+}
+
+/* ---- what is said to the kernel */
+
+/* It may have forgotten what it is about, or not have begun yet (ENOSYS), or have ended the mount: then it holds nothing. */
+static int told(struct flip *f, int error)
+{
+	return error == -ENOENT || error == -ENOTDIR || error == -ENOSYS || fuse_session_exited(f->mount->session) ? 0 : error;
+}
+
+/* No entry has this name: nothing is taken away, but the directory's lock is passed. */
+static const struct slice NO_NAME = { ".", 1 };
+
+static void note_passed(struct flip *f, ino_id dir)
+{
+	f->passed[f->passed_next++ % PASSED_MAX] = dir;
+}
+
+static int take_entry(struct flip *f, ino_id dir, struct slice name)
+{
+	note_passed(f, dir);
+	return told(f, fuse_lowlevel_notify_inval_entry(f->mount->session, dir, name.data, name.size));
+}
+
+/* Pass the directory's lock. */
+static int barrier(struct flip *f, ino_id dir)
+{
+	for (unsigned i = 0; i < PASSED_MAX; i++)
+		if (f->passed[i] == dir)
+			return 0;
+	return take_entry(f, dir, NO_NAME);
+}
+
+static int take_attributes(struct flip *f, node_id id)
+{
+	nodes_refresh(f->mount->nodes, id);
+	return told(f, fuse_lowlevel_notify_inval_inode(f->mount->session, id, -1, 0));
+}
+
+static int take_listing(struct flip *f, ino_id dir)
+{
+	return told(f, fuse_lowlevel_notify_inval_inode(f->mount->session, dir, 0, 0));
+}
+
+/* ---- nodes */
+
+static int barrier_at_places(struct flip *f, node_id id)
+{
+	struct node_place place;
+	int error = 0;
+
+	for (size_t i = 0; error == 0 && nodes_place(f->mount->nodes, id, i, &place); i++)
+		error = barrier(f, place.parent);
+	return error;
+}
+
+/* The kernel knows names by their hash; what they are stands in the store. */
+static int take_place(struct flip *f, struct node_place place)
+{
+	struct record_key key = record_prefix_names(place.parent, place.cookie);
+	struct slice value;
+	version_t at;
+	int error = 0;
+
+	if (!f->names)
+		error = record_cursor_new(f->txn, f->old, &f->names);
+	if (error == 0)
+		error = record_cursor_seek(f->names, (struct slice){ key.bytes, key.size });
+	while (error == 0 && (error = record_cursor_next(f->names, &key, &value, &at)) > 0) {
+		if (record_key_ino(&key) != place.parent || record_key_kind(&key) != RECORD_NAME || record_key_cookie(&key) != place.cookie)
+			return 0;
+		error = take_entry(f, place.parent, record_key_text(&key));
+	}
+	return error;
+}
+
+static int take_places(struct flip *f, node_id id)
+{
+	struct node_place place;
+	int error = 0;
+
+	for (size_t i = 0; error == 0 && nodes_place(f->mount->nodes, id, i, &place); i++)
+		error = take_place(f, place);
+	return error;
+}
+
+static bool same_mtime(const struct node *a, const struct node *b)
+{
+	return a->mtime.seconds == b->mtime.seconds && a->mtime.nanoseconds == b->mtime.nanoseconds;
+}
+
+/* What 'ino' was and will be; mode == 0: there is none. */
+static int both_nodes(struct flip *f, ino_id ino, struct node *ret_old, struct node *ret_new)
+{
+	*ret_old = *ret_new = (struct node){ 0 };
+	int error = visit_inode(f->txn, f->old, ino, ret_old);
+	if (error == 0 || error == -ENOENT)
+		error = visit_inode(f->txn, f->new, ino, ret_new);
+	return error == -ENOENT ? 0 : error;
+}
+
+/* What was listed so far is taken away; what is listed from now on is found outdated afterwards. */
+static int directory_blurred(struct flip *f, ino_id dir)
+{
+	pthread_rwlock_wrlock(&f->mount->gate);
+	int error = caution_blur(&f->mount->caution, dir);
+	pthread_rwlock_unlock(&f->mount->gate);
+	if (error == 0)
+		error = take_entry(f, dir, NO_NAME);
+	return error < 0 ? error : take_listing(f, dir);
+}
+
+static int directory_changed(struct flip *f, ino_id dir, const struct node *old, const struct node *new, bool names_too)
+{
+	int error = barrier_at_places(f, dir);
+
+	if (error < 0)
+		return error;
+	if (new->mode == 0)
+		nodes_leave(f->mount->nodes, dir, f->old.version);
+	if (names_too && same_mtime(old, new))
+		return directory_blurred(f, dir);
+	return take_attributes(f, dir);
+}
+
+static int file_changed(struct flip *f, ino_id ino, const struct node *old, const struct node *new)
+{
+	node_id id = node_id_of(ino, node_content_version(old));
+
+	if (!nodes_find(f->mount->nodes, id, NULL))
+		return 0;
+	if (new->mode == 0 || node_content_version(new) != node_content_version(old)) {
+		nodes_leave(f->mount->nodes, id, f->old.version);
+		return take_places(f, id);
+	}
+	int error = barrier_at_places(f, id);
+	return error < 0 ? error : take_attributes(f, id);
+}
+
+static bool directory_held(struct flip *f, ino_id dir)
+{
+	return nodes_find(f->mount->nodes, dir, NULL);
+}
+
+static int node_changed(struct flip *f, ino_id ino, bool names_too)
+{
+	struct node old, new;
+
+	if (f->node_done == ino)
+		return 0;
+	f->node_done = ino;
+	int error = both_nodes(f, ino, &old, &new);
+	if (error < 0 || old.mode == 0)
+		return error; /* what is new nobody holds */
+	if (!S_ISDIR(old.mode))
+		return file_changed(f, ino, &old, &new);
+	return directory_held(f, ino) ? directory_changed(f, ino, &old, &new, names_too) : 0;
+}
+
+/* ---- names */
+
+/* The node that had this name is not to be looked for there any more. */
+static int leave_place(struct flip *f, const struct record_key *key)
+{
+	struct slice value;
+	struct node node;
+	uint8_t type;
+	ino_id child;
+
+	int error = record_get(f->txn, f->old, key, &value, NULL);
+	if (error == 0)
+		error = name_decode(value, &child, &type);
+	if (error == 0)
+		error = visit_inode(f->txn, f->old, child, &node);
+	if (error == 0)
+		nodes_drop_place(f->mount->nodes, node_id_of(child, node_content_version(&node)),
+				 (struct node_place){ record_key_ino(key), record_key_cookie(key) });
+	return error == -ENOENT ? 0 : error;
+}
+
+/* In a directory that the kernel does not hold it has no entries. The names of a directory come one after another, before its node. */
+static int name_changed(struct flip *f, const struct record_key *key)
+{
+	ino_id dir = record_key_ino(key);
+	int error = 0;
+
+	if (f->names_of != dir) {
+		f->names_of = dir;
+		f->names_held = directory_held(f, dir);
+		f->node_done = 0;
+		if (f->names_held)
+			error = node_changed(f, dir, true);
+	}
+	if (!f->names_held || error < 0)
+		return error;
+	error = take_entry(f, dir, record_key_text(key));
+	return error < 0 ? error : leave_place(f, key);
+}
+
+static int key_changed(struct flip *f, const struct record_key *key)
+{
+	if (record_key_kind(key) == RECORD_NAME)
+		return name_changed(f, key);
+	return node_changed(f, record_key_ino(key), false);
+}
+
+/* ---- versions between old and new */
+
+/* 1: the next committed version after 'version', up to the new one; 0: there is none. */
+static int next_version(struct flip *f, version_t after, version_t *ret_version)
+{
+	struct version_info info;
+	int error;
+
+	do {
+		error = version_next(f->txn, after, &info);
+		if (error == -ENOENT || (error == 0 && info.version > f->new.version))
+			return 0;
+		after = info.version;
+	} while (error == 0 && info.state != VERSION_COMMITTED);
+	if (error < 0)
+		return error;
+	*ret_version = info.version;
+	return 1;
+}
+
+static int take_changes_of(struct flip *f, version_t version)
+{
+	struct record_key key = { .size = 0 };
+	int error = 0;
+
+	f->names_of = f->node_done = 0;
+	while (error == 0 && (error = version_change_next(f->txn, version, &key)) > 0)
+		error = key_changed(f, &key);
+	return error;
+}
+
+static int take_changes(struct flip *f)
+{
+	version_t version = f->old.version;
+	int error;
+
+	while ((error = next_version(f, version, &version)) > 0) {
+		error = take_changes_of(f, version);
+		if (error < 0)
+			break;
+	}
+	return error;
+}
+
+/* ---- answers that the kernel keeps, given meanwhile */
+
+/* 1 or 0. A version's keys come in order, so the first from the directory's names on is one of them if there are any. */
+static int names_changed(struct flip *f, ino_id dir)
+{
+	version_t version = f->old.version;
+	int error;
+
+	while ((error = next_version(f, version, &version)) > 0) {
+		struct record_key key = record_prefix_names(dir, 0);
+
+		error = version_change_next(f->txn, version, &key);
+		if (error < 0 || (error > 0 && record_key_ino(&key) == dir && record_key_kind(&key) == RECORD_NAME))
+			break;
+	}
+	return error;
+}
+
+static bool take_given(struct slave_mount *m, struct given *ret_given)
+{
+	pthread_rwlock_wrlock(&m->gate);
+	bool taken = caution_take(&m->caution, ret_given);
+	pthread_rwlock_unlock(&m->gate);
+	return taken;
+}
+
+static int set_concerned(struct slave_mount *m, const struct given *given, bool concerned)
+{
+	pthread_rwlock_wrlock(&m->gate);
+	int error = concerned ? caution_blur(&m->caution, given->id) : caution_free(&m->caution, given->id);
+	pthread_rwlock_unlock(&m->gate);
+	return error;
+}
+
+/* Who lists a directory that stays as it is has nothing to do with the flip. What is given meanwhile is left for settle(). */
+static int sort_given(struct flip *f)
+{
+	struct given given;
+	int error = 0;
+
+	for (unsigned i = 0; error >= 0 && i < SORTED_MAX && take_given(f->mount, &given); i++) {
+		if (given.kind == GIVEN_ACL) {
+			error = take_attributes(f, given.id);
+			continue;
+		}
+		error = names_changed(f, given.id);
+		if (error >= 0)
+			error = set_concerned(f->mount, &given, error > 0);
+	}
+	return error < 0 ? error : 0;
+}
+
+/* The new version is what is shown. Directories of which the kernel may have got an old listing just now are blurred. */
+static int move(struct flip *f)
+{
+	struct slave_mount *m = f->mount;
+	int error = 0;
+
+	pthread_rwlock_wrlock(&m->gate);
+	for (size_t i = 0; error == 0 && i < m->caution.given_count; i++)
+		if (m->caution.given[i].kind == GIVEN_LISTING)
+			error = caution_blur(&m->caution, m->caution.given[i].id);
+	if (error == 0) {
+		m->shown = f->new.version;
+		m->flipping = false;
+	}
+	pthread_rwlock_unlock(&m->gate);
+	return error;
+}
+
+/* No old listing is on its way into the kernel any more once its directory's lock was passed: from then on it may trust mtime again. */
+static void settle(struct flip *f)
+{
+	struct caution *c = &f->mount->caution;
+
+	for (size_t i = 0; i < c->given_count; i++)
+		if (c->given[i].kind == GIVEN_ACL)
+			take_attributes(f, c->given[i].id);
+	for (size_t i = 0; i < c->blurred.count; i++) {
+		take_entry(f, c->blurred.items[i], NO_NAME);
+		nodes_refresh(f->mount->nodes, c->blurred.items[i]);
+	}
+	be_careless(f->mount);
+}
+
+static int flip(struct flip *f)
+{
+	f->new.version = txn_state(f->txn)->current;
+	if (f->new.version == f->old.version)
+		return 0;
+	if (!f->mount->session) {
+		f->mount->shown = f->new.version; /* not mounted: nobody looks */
+		return 0;
+	}
+	be_cautious(f->mount);
+	int error = take_changes(f);
+	if (error == 0)
+		error = sort_given(f);
+	if (error == 0)
+		error = move(f);
+	record_cursor_free(f->names);
+	if (error == 0)
+		settle(f);
+	else
+		be_careless(f->mount); /* the old version goes on being shown; that less of it is cached does no harm */
+	return error;
+}
+
+int slave_mount_flip(struct slave_mount *m)
+{
+	struct flip f = { .mount = m, .txn = m->flip_txn, .old = { .version = m->shown } };
+	int error = txn_resume(f.txn);
+
+	if (error < 0)
+		return error;
+	error = flip(&f);
+	txn_park(f.txn);
+	return error;
+}

@@ -1,0 +1,565 @@
+/*
+ * The slave's user layer. Three ways lead to a new version: a pull (a conversation of frames, staged over as many transactions as it takes), a small
+ * delta that came inline (one transaction), and taking a number alone. Each ends alike: commit, then flip the mount. Between them it tidies up.
+ *
+ * A pull's transaction stays open over many frames, since every commit writes the disk; it is committed when it has grown, when the pull pauses or
+ * ends, and before anything else writes. What is committed of a pull is resumed after an interruption (R7.2).
+ *
+ * Not here: when to do any of this (slave/core.h decides), what frames mean (store/delta.h), and logging: what goes wrong is returned,
+ * and kept in words for whoever asks.
+ */
+#include "slave/replica.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "drsfs/error.h"
+#include "drsfs/fsversion.h"
+#include "slave/mount.h"
+#include "store/chunk.h"
+
+#define PULL_DIRTY_BYTES ((size_t)24 << 20) /* commit a pull's transaction when it has written so much, */
+#define PULL_PAUSE_MS 1000                  /* or when it has been open for so long */
+#define DROP_RECORDS 4096                   /* of a transaction that drops a stage */
+#define TIDY_MS 10
+#define TIDY_CHANGES 256
+#define TIDY_CHUNKS 64
+#define TAKE_SPENT_MAX 1000000              /* numbers that a taken version may pass over */
+
+struct replica {
+	struct store *store;
+	uint64_t retain_versions;
+	struct slave_mount *mount;
+	struct txn *reader;       /* parked between */
+	struct stage *stage;      /* a pull is going on */
+	struct txn *txn;          /* its write transaction; NULL between two of them */
+	time_ms txn_begun;
+	bool heal;                /* what is staged is not to be trusted: drop it, pull a complete copy */
+	bool unshown;             /* the mount has not followed the last commit */
+	bool untidy;              /* there may be something to tidy up */
+	bool retiring;
+	void (*changed)(void *user);
+	void *changed_user;
+	char trouble[256];
+};
+
+int replica_new(struct store *store, uint64_t retain_versions, struct replica **ret_replica)
+{
+	struct replica *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	r->store = store;
+	r->retain_versions = retain_versions;
+	r->untidy = true;
+	int error = txn_begin_read(store, &r->reader);
+	if (error < 0) {
+		free(r);
+		return error;
+	}
+	txn_park(r->reader);
+	*ret_replica = r;
+	return 0;
+}
+
+static int settle(struct replica *r);
+
+void replica_free(struct replica *r)
+{
+	if (!r)
+		return;
+	settle(r); /* what cannot be kept is pulled again */
+	stage_free(r->stage);
+	txn_abort(r->reader);
+	free(r);
+}
+
+void replica_set_mount(struct replica *r, struct slave_mount *mount)
+{
+	r->mount = mount;
+}
+
+void replica_on_changed(struct replica *r, void (*changed)(void *user), void *user)
+{
+	r->changed = changed;
+	r->changed_user = user;
+}
+
+/* ---- trouble, in words */
+
+static void say(struct replica *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void say(struct replica *r, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(r->trouble, sizeof(r->trouble), format, args);
+	va_end(args);
+}
+
+/* Gives the error back. */
+static int failed(struct replica *r, int error, const char *what)
+{
+	if (error == -ENOSPC)
+		say(r, "disk full at %s: free some space; drsfs goes on by itself", store_dir(r->store));
+	else
+		say(r, "cannot %s: %s", what, error_text(error));
+	return error;
+}
+
+static void all_well(struct replica *r)
+{
+	r->trouble[0] = '\0';
+}
+
+const char *replica_trouble(const struct replica *r)
+{
+	return r->trouble;
+}
+
+/* ---- transactions */
+
+static time_ms now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (time_ms)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static time_ns wall_clock(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (time_ns)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int read_state(struct replica *r, struct store_state *ret_state)
+{
+	int error = txn_resume(r->reader);
+
+	if (error < 0)
+		return error;
+	*ret_state = *txn_state(r->reader);
+	txn_park(r->reader);
+	return 0;
+}
+
+/* Keep what the pull has got so far. Everything else that writes begins with this. */
+static int settle(struct replica *r)
+{
+	struct txn *txn = r->txn;
+
+	if (!txn)
+		return 0;
+	r->txn = NULL;
+	int error = txn_commit(txn);
+	if (error == 0)
+		return 0;
+	stage_free(r->stage); /* it is ahead of the store now */
+	r->stage = NULL;
+	return error;
+}
+
+/* Give up the pull with what is not committed of it. */
+static void give_up(struct replica *r)
+{
+	txn_abort(r->txn);
+	r->txn = NULL;
+	stage_free(r->stage);
+	r->stage = NULL;
+	r->untidy = true;
+}
+
+static int pull_txn(struct replica *r)
+{
+	if (!r->stage)
+		return -EINVAL; /* it was given up */
+	if (r->txn)
+		return 0;
+	int error = txn_begin_write(r->store, &r->txn);
+	if (error < 0)
+		r->txn = NULL;
+	r->txn_begun = now_ms();
+	return error;
+}
+
+/* ---- showing */
+
+static void show(struct replica *r)
+{
+	int error = r->mount ? slave_mount_flip(r->mount) : 0;
+
+	r->unshown = error < 0;
+	if (error < 0)
+		failed(r, error, "show the new version on the mount");
+}
+
+/* The version is durable: what follows cannot undo it. A mount that cannot follow goes on with the old one and is tried again. */
+static void committed(struct replica *r, version_t version, struct drs_version *ret_version)
+{
+	all_well(r);
+	show(r);
+	r->untidy = true;
+	*ret_version = fs_version_of(version);
+}
+
+/* ---- pulling */
+
+/* Unbounded, but rare: only after the store and its master have been found to differ. */
+static int drop_stage(struct replica *r)
+{
+	bool done = false;
+
+	while (!done) {
+		struct txn *txn;
+		int error = txn_begin_write(r->store, &txn);
+
+		if (error < 0)
+			return error;
+		error = stage_drop(txn, DROP_RECORDS, &done);
+		if (error < 0) {
+			txn_abort(txn);
+			return error;
+		}
+		error = txn_commit(txn);
+		if (error < 0)
+			return error;
+	}
+	return 0;
+}
+
+/* To heal by a complete copy, the remains of another kind of pull are of no use. */
+static int clear_the_way(struct replica *r, bool complete)
+{
+	struct store_state state;
+	int error = read_state(r, &state);
+
+	if (error == 0 && state.stage.to != VERSION_NONE && (r->heal || (complete && !state.stage.complete)))
+		error = drop_stage(r);
+	return error;
+}
+
+static int begin_stage(struct replica *r, bool complete, struct buffer *ret_opening)
+{
+	int error = txn_resume(r->reader);
+
+	if (error < 0)
+		return error;
+	error = stage_opening(r->reader, complete, ret_opening);
+	txn_park(r->reader);
+	return error < 0 ? error : stage_new(r->store, &r->stage);
+}
+
+static int pull_open(void *user, bool complete, struct buffer *ret_opening)
+{
+	struct replica *r = user;
+	int error = settle(r);
+
+	stage_free(r->stage);
+	r->stage = NULL;
+	complete = complete || r->heal;
+	if (error == 0)
+		error = clear_the_way(r, complete);
+	if (error == 0)
+		error = begin_stage(r, complete, ret_opening);
+	return error < 0 ? failed(r, error, "begin to pull") : 0;
+}
+
+/* After an error the pull is over. A frame that was refused, and one for which there is no room, leave what came before it. */
+static int pull_feed(void *user, struct slice frame)
+{
+	struct replica *r = user;
+	int error = pull_txn(r);
+
+	if (error < 0)
+		return failed(r, error, "write what is pulled");
+	error = txn_admit(r->txn, 2 * frame.size, false);
+	if (error < 0) {
+		settle(r);
+		return failed(r, error, "write what is pulled");
+	}
+	error = stage_feed(r->stage, r->txn, frame);
+	if (error == -DRS_EPROTOCOL)
+		settle(r);
+	else if (error < 0)
+		give_up(r);
+	else if (txn_dirty_bytes(r->txn) > PULL_DIRTY_BYTES)
+		error = settle(r);
+	return error < 0 ? failed(r, error, "take in what is pulled") : 0;
+}
+
+static int pull_next(void *user, struct buffer *frame)
+{
+	struct replica *r = user;
+	int error = pull_txn(r);
+
+	if (error == 0) {
+		buffer_clear(frame);
+		error = stage_next(r->stage, r->txn, frame);
+		if (error < 0)
+			give_up(r);
+	}
+	return error < 0 ? failed(r, error, "pull") : error;
+}
+
+static bool pull_ready(void *user)
+{
+	struct replica *r = user;
+
+	return r->stage && pull_txn(r) == 0 && stage_ready(r->stage, r->txn);
+}
+
+static int different(struct replica *r)
+{
+	say(r, "the replica would differ from the master (digest): it is dropped, and a complete copy is made instead");
+	r->heal = true;
+	return -DRS_EDIGEST;
+}
+
+static int pull_commit(void *user, struct drs_version *ret_version)
+{
+	struct replica *r = user;
+	struct version_info info;
+	int error = pull_txn(r);
+
+	if (error == 0)
+		error = stage_commit(r->stage, r->txn, &info);
+	if (error < 0) {
+		give_up(r);
+		return error == -DRS_EDIGEST ? different(r) : failed(r, error, "commit what was pulled");
+	}
+	error = settle(r);
+	if (error < 0)
+		return failed(r, error, "commit what was pulled");
+	stage_free(r->stage);
+	r->stage = NULL;
+	r->heal = false;
+	committed(r, info.version, ret_version);
+	return 0;
+}
+
+static void pull_close(void *user)
+{
+	struct replica *r = user;
+	int error = settle(r);
+
+	stage_free(r->stage);
+	r->stage = NULL;
+	r->untidy = true;
+	if (error < 0)
+		failed(r, error, "keep what was pulled");
+}
+
+void replica_progress(const struct replica *r, struct stage_progress *ret_progress)
+{
+	*ret_progress = (struct stage_progress){ 0 };
+	if (r->stage)
+		stage_progress(r->stage, ret_progress);
+}
+
+/* ---- versions that come in one step */
+
+static int apply_inline(struct txn *txn, struct slice delta, struct version_info *ret_info)
+{
+	int error = txn_admit(txn, 2 * delta.size, false);
+
+	return error < 0 ? error : delta_inline_apply(txn, delta, ret_info);
+}
+
+static int commit_inline(void *user, struct slice delta, struct drs_version *ret_version)
+{
+	struct replica *r = user;
+	struct version_info info;
+	struct txn *txn;
+
+	int error = settle(r);
+	if (error == 0)
+		error = txn_begin_write(r->store, &txn);
+	if (error < 0)
+		return failed(r, error, "write a small delta");
+	error = apply_inline(txn, delta, &info);
+	if (error < 0)
+		txn_abort(txn);
+	else
+		error = txn_commit(txn);
+	if (error == -DRS_EDIGEST)
+		return different(r);
+	if (error < 0)
+		return failed(r, error, "apply a small delta");
+	committed(r, info.version, ret_version);
+	return 0;
+}
+
+/* A version that changes nothing here. The numbers between are spent (R1.1). */
+static int take(struct txn *txn, version_t version)
+{
+	const struct store_state *state = txn_state(txn);
+
+	if (state->pending != VERSION_NONE || version <= state->assigned || version - state->assigned > TAKE_SPENT_MAX)
+		return -EBUSY;
+	while (version_begin(txn) < version) {
+		bool done = false;
+		int error = version_drop(txn, 1, &done);
+
+		if (error < 0)
+			return error;
+	}
+	return version_seal(txn, wall_clock(), NULL, NULL);
+}
+
+static int take_version(void *user, const struct drs_version *version)
+{
+	struct replica *r = user;
+	struct drs_version taken;
+	struct txn *txn;
+
+	int error = settle(r);
+	if (error == 0)
+		error = txn_begin_write(r->store, &txn);
+	if (error < 0)
+		return failed(r, error, "take a version's number");
+	error = take(txn, fs_version_number(version));
+	if (error < 0)
+		txn_abort(txn);
+	else
+		error = txn_commit(txn);
+	if (error < 0)
+		return failed(r, error, "take a version's number");
+	committed(r, fs_version_number(version), &taken);
+	return 0;
+}
+
+/* ---- joining a volume */
+
+static int admitted(void *user, const struct did *did, struct slice credentials)
+{
+	struct replica *r = user;
+	struct store_state state;
+
+	if (credentials.size != sizeof(state.secret))
+		return failed(r, -DRS_EPROTOCOL, "join the volume");
+	int error = settle(r);
+	if (error == 0)
+		error = read_state(r, &state);
+	if (error == 0 && memcmp(&state.did, did, sizeof(*did)) == 0 && memcmp(state.secret, credentials.data, credentials.size) == 0)
+		return 0;
+	if (error == 0)
+		error = store_join(r->store, did, credentials.data);
+	return error < 0 ? failed(r, error, "join the volume") : 0;
+}
+
+static void changed(void *user)
+{
+	struct replica *r = user;
+
+	if (r->changed)
+		r->changed(r->changed_user);
+}
+
+struct drs_slave_listener replica_listener(struct replica *r)
+{
+	return (struct drs_slave_listener){
+		.user = r,
+		.admitted = admitted,
+		.pull_open = pull_open,
+		.pull_feed = pull_feed,
+		.pull_next = pull_next,
+		.pull_ready = pull_ready,
+		.pull_commit = pull_commit,
+		.pull_close = pull_close,
+		.commit_inline = commit_inline,
+		.take_version = take_version,
+		.changed = changed,
+	};
+}
+
+/* ---- tidying up */
+
+static version_t shown(const struct replica *r, const struct store_state *state)
+{
+	return r->mount ? slave_mount_shown(r->mount) : state->current;
+}
+
+/* The horizon moves in strides, so that retiring does not make a second commit of every one. */
+static version_t horizon_wanted(const struct replica *r, const struct store_state *state)
+{
+	version_t last = shown(r, state);
+	version_t horizon = last > r->retain_versions ? last - r->retain_versions : 0;
+	uint64_t stride = r->retiring ? 0 : 8 + r->retain_versions / 8;
+
+	return horizon > state->horizon + stride ? horizon : 0;
+}
+
+static bool stage_abandoned(const struct replica *r, const struct store_state *state)
+{
+	return state->stage.to != VERSION_NONE && (r->heal || state->stage.to <= state->current);
+}
+
+/* The next bit of work, if there is any: 1, 0 or an error. */
+static int tidy_step(struct replica *r, struct txn *txn)
+{
+	const struct store_state *state = txn_state(txn);
+	version_t horizon = horizon_wanted(r, state);
+	bool done, more = false;
+	int error;
+
+	if (stage_abandoned(r, state)) {
+		error = stage_drop(txn, TIDY_CHANGES, &done);
+		return error < 0 ? error : 1;
+	}
+	if (horizon != 0) {
+		error = retire_step(txn, horizon, TIDY_CHANGES, r->mount ? slave_mount_holds : NULL, r->mount, &done);
+		r->retiring = error == 0 && !done;
+		return error < 0 ? error : 1;
+	}
+	error = chunk_collect(txn, TIDY_CHUNKS, &more);
+	return error < 0 ? error : more;
+}
+
+static int tidy(struct replica *r)
+{
+	time_ms end = now_ms() + TIDY_MS;
+	struct txn *txn;
+	int more;
+
+	int error = txn_begin_write(r->store, &txn);
+	if (error < 0)
+		return error;
+	do {
+		error = txn_admit(txn, TIDY_CHANGES * RECORD_KEY_BYTES_MAX, true);
+		more = error < 0 ? error : tidy_step(r, txn);
+	} while (more > 0 && now_ms() < end && txn_dirty_bytes(txn) < PULL_DIRTY_BYTES);
+	if (more < 0 || txn_dirty_bytes(txn) == 0) {
+		txn_abort(txn);
+		return more;
+	}
+	error = txn_commit(txn);
+	return error < 0 ? error : more;
+}
+
+bool replica_tidy(struct replica *r)
+{
+	int more;
+
+	if (r->unshown)
+		show(r);
+	if (r->stage) {
+		if (r->txn && now_ms() - r->txn_begun >= PULL_PAUSE_MS && settle(r) < 0)
+			say(r, "cannot keep what was pulled so far; it is pulled again");
+		return false;
+	}
+	if (!r->untidy)
+		return false;
+	more = tidy(r);
+	r->untidy = more > 0;
+	if (more < 0)
+		failed(r, more, "tidy up the store");
+	return r->untidy;
+}

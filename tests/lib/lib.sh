@@ -1,0 +1,246 @@
+# What the scenario scripts share. A script sources this file, says 'scenario', and then reads like a transcript of what somebody does:
+#
+#   up [SLAVES]             a fresh cluster in $T (temporary): $M is the master's mount, $S1 $S2 … the slaves', state and log in $T/state, $T/log
+#   step TEXT               what comes now
+#   check TEXT COMMAND…     a claim: 'ok' if the command succeeds, else 'not ok' with what it printed
+#   equal [SLAVE…]          a claim: these slaves (all) have the master's tree, by rsync both ways and by digest
+#   skip TEXT               a claim that cannot be tried here
+#
+# Everything is ended and unmounted when the script ends, however it does; after a failure the ends of all logs are shown.
+# shellcheck shell=bash
+
+set -u
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd) || exit
+build=${BUILD:-$root/build/release}
+DRSFS=${DRSFS:-$build/bin/drsfs}
+TIMEOUT=${TIMEOUT:-60}
+export DRSFS TIMEOUT
+T='' passed=0 failed=0 skipped=0 extra_mounts=() extra_pids=() extra_clusters=()
+
+ok() {
+	passed=$((passed + 1))
+	echo "ok - $*"
+}
+
+not_ok() {
+	failed=$((failed + 1))
+	echo "not ok - $*"
+}
+
+skip() {
+	skipped=$((skipped + 1))
+	echo "skip - $*"
+}
+
+step() {
+	echo "# $(date +%T) $*"
+}
+
+# The work cannot go on.
+die() {
+	not_ok "$*"
+	exit 1
+}
+
+check() {
+	local text=$1 output
+	shift
+	if output=$("$@" 2>&1); then
+		ok "$text"
+	else
+		not_ok "$text"
+		printf '%s\n' "$*" "$output" | head -n 40 | sed 's/^/#   /'
+		return 1
+	fi
+}
+
+refused() { # refused WORDS COMMAND…: it fails, and says so with these words
+	local words=$1 output
+	shift
+	if output=$(LC_ALL=C "$@" 2>&1); then
+		echo "it succeeded"
+		return 1
+	fi
+	grep -qF -- "$words" <<<"$output" || { echo "$output"; return 1; }
+}
+
+finish() {
+	local i code=$?
+	trap - EXIT INT TERM
+	cd / || exit
+	for i in ${extra_pids[@]+"${extra_pids[@]}"}; do kill -TERM "$i" 2>/dev/null; done
+	if [ -n "$T" ]; then
+		if [ $code -ne 0 ] || [ $failed -ne 0 ]; then
+			tail_logs
+			[ $failed -ne 0 ] || not_ok "the script ended early, with exit code $code"
+		fi
+		if [ -e "$T/cluster" ]; then
+			"$root/tests/cluster" down "$T" || not_ok "all daemons end by SIGTERM"
+		fi
+		for i in ${extra_clusters[@]+"${extra_clusters[@]}"}; do [ ! -e "$i/cluster" ] || "$root/tests/cluster" down "$i"; done
+		for i in ${extra_mounts[@]+"${extra_mounts[@]}"}; do "$root/tests/cluster" unmount "$i"; done
+		if grep -qF " $T/" /proc/self/mountinfo; then
+			echo "# still mounted under $T; it is left alone"
+		elif [ -n "${KEEP:-}" ]; then
+			echo "# kept: $T"
+		else
+			rm -rf "$T"
+		fi
+	fi
+	echo "$passed passed, $failed failed, $skipped skipped"
+	[ $failed -eq 0 ]
+	exit
+}
+
+tail_logs() {
+	local log
+	for log in "$T"/log/*; do
+		[ -s "$log" ] || continue
+		echo "# --- the end of ${log##*/}'s log"
+		tail -n "${LOG_LINES:-40}" "$log" | sed 's/^/#   /'
+	done
+}
+
+scenario() {
+	echo "# $*"
+	[ -e /dev/fuse ] || { skip "no /dev/fuse here: $*"; echo "0 passed, 0 failed, 1 skipped"; exit 77; }
+	T=$(mktemp -d "${TMPDIR:-/tmp}/drsfs-test-XXXXXX") && T=$(cd "$T" && pwd -P) || exit
+	trap finish EXIT
+	trap 'exit 130' INT TERM
+	# shellcheck disable=SC2034 # for the scripts
+	M=$T/master S1=$T/slave1 S2=$T/slave2
+}
+
+cluster() {
+	local verb=$1
+	shift
+	"$root/tests/cluster" "$verb" "$T" "$@"
+}
+
+up() {
+	local began=$SECONDS
+	export MASTER_OPTS=${MASTER_OPTS:-} SLAVE_OPTS=${SLAVE_OPTS:-}
+	cluster up "$@" || die "a cluster of a master and ${1:-2} slaves comes up"
+	unset MASTER_OPTS SLAVE_OPTS # they stay with the cluster
+	step "the cluster is up after $((SECONDS - began)) s"
+}
+
+# --- asking the daemons
+
+drsfs() { "$DRSFS" "$@"; }
+# A top-level member of a daemon's status: field master version. (Two blanks of indentation: not those of inner objects.)
+field() {
+	drsfs status --json --state "$T/state/$1" | sed -n 's/^  "'"$2"'": "\{0,1\}\([^",]*\)"\{0,1\},\{0,1\}$/\1/p'
+}
+pid() { cat "$T/pid/$1"; }
+version() { field "${1:-master}" version; }
+
+await() { # await SECONDS COMMAND…
+	local until=$((SECONDS + $1 + 1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $until ] || return 1
+		sleep 0.05
+	done
+}
+
+# --- comparing
+
+# What rsync would have to do to make $2 like $1: nothing, if they are identical. Contents by checksum; hard links, ACLs, xattrs, owners, times too.
+differences() {
+	rsync -aHAXn --checksum --delete --itemize-changes "$1/" "$2/"
+}
+
+same_trees() {
+	local there back
+	there=$(differences "$1" "$2" 2>&1) && back=$(differences "$2" "$1" 2>&1) && [ -z "$there$back" ] && return
+	printf '%s -> %s:\n%s\nback:\n%s\n' "$1" "$2" "$there" "${back-not tried}"
+	return 1
+}
+
+same_digests() {
+	local ours theirs
+	ours=$(field master digest) theirs=$(field "$1" digest)
+	echo "the master has digest '$ours', $1 has '$theirs'"
+	[ -n "$ours" ] && [ "$ours" = "$theirs" ]
+}
+
+# shellcheck disable=SC2120 # mostly it is all of them
+equal() {
+	local names=("$@") name
+	[ $# -gt 0 ] || mapfile -t names < <(cd "$T" && printf '%s\n' slave*)
+	check "${names[*]}: at the master's version within $TIMEOUT s" cluster wait "${names[@]}" || return 1
+	for name in "${names[@]}"; do
+		check "$name: identical tree" same_trees "$M" "$T/$name"
+		check "$name: equal digest" same_digests "$name"
+	done
+}
+
+# The store of a daemon is sound, by re-reading all of it.
+sound() {
+	local name
+	for name in "$@"; do check "$name: the store is sound" drsfs verify --state "$T/state/$name"; done
+}
+
+# --- making changes
+
+# So many versions, each a synced change of the file 'counter' and every tenth a new file too.
+make_versions() {
+	perl -MIO::Handle -e '
+		my ($dir, $n) = @ARGV;
+		for my $i (1 .. $n) {
+			for my $name ("counter", $i % 10 ? () : "new-$i-" . time) {
+				open(my $f, ">", "$dir/$name") or die "$name: $!";
+				print $f "change $i\n" x 20;
+				$f->flush && $f->sync or die "$name: $!";
+				close($f) or die "$name: $!";
+			}
+		}' "$M" "$1"
+}
+
+# A small tree with one of everything that is odd. Needs no privilege, but leaves out what it may not make.
+odd_tree() (
+	mkdir -p "$1" && cd "$1" || exit
+	: >empty
+	echo hello >plain
+	printf 'no newline' >'with space'
+	echo newline >$'a\nname\nof lines'
+	echo tab >$'\ttab'
+	echo latin >$'invalid-\xff\xfe-utf8'
+	echo dash >./-dash
+	echo star >'*?[x]'
+	echo long >"$(printf 'n%.0s' {1..255})"
+	echo quote >"it's \"quoted\" \\"
+	ln plain hard-link
+	mkdir -p links && ln plain links/hard-link-2
+	ln -s plain symlink
+	ln -s /nonexistent/target dangling
+	ln -s "$(printf 't%.0s' {1..1000})" long-symlink
+	mkfifo fifo
+	mkdir -m 1777 sticky && mkdir -m 2775 setgid && mkdir -m 0700 closed && mkdir empty-directory
+	echo secret >closed/file && { [ "$(id -u)" != 0 ] || chmod 000 closed/file; }
+	echo suid >suid && chmod 4755 suid
+	truncate -s 10M sparse-all-hole
+	truncate -s 1M sparse && printf middle | dd of=sparse bs=1 seek=500000 conv=notrunc status=none && truncate -s 3M sparse
+	head -c 300000 /dev/urandom >random
+	head -c 4096 /dev/zero >page-of-zeros
+	touch -d '1969-12-31 23:59:58.5 UTC' before-1970
+	touch -d '2106-02-07 06:28:20.123456789 UTC' far-future
+	mkdir many && cd many && for i in {1..300}; do echo "$i" >"file-$i"; done
+	cd .. && mkdir -p "$(printf 'd/%.0s' {1..60})" && echo deep >"$(printf 'd/%.0s' {1..60})file"
+	setfattr -n user.note -v 'some text' plain && setfattr -n user.binary -v 0x00ff00 plain && setfattr -n user.empty plain
+	setfattr -n user.big -v "$(printf 'x%.0s' {1..3000})" random
+	setfattr -n user.dir -v yes sticky
+	setfacl -m u:12345:r,g:23456:rw plain && setfacl -d -m u:12345:rwx setgid
+	touch -d '2020-01-02 03:04:05.678901234' many
+	if [ "$(id -u)" = 0 ]; then
+		mknod null c 1 3
+		mknod block b 7 200
+		chown 12345:23456 random
+		chown -h 12345:23456 symlink
+		setfattr -n trusted.note -v t plain
+		setcap cap_net_raw+ep suid 2>/dev/null
+	fi
+	perl -MSocket -e 'socket(my $s, PF_UNIX, SOCK_STREAM, 0); bind($s, sockaddr_un("socket"))' 2>/dev/null
+	true
+)
