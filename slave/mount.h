@@ -19,9 +19,13 @@ struct slave_mount_options {
 
 struct slave_mount;
 /* 'ended' is called on one of the mount's threads when the mount is gone: unmounted (0) or an error. */
-int slave_mount_new(struct store *, const struct slave_mount_options *, void (*ended)(void *user, int error), void *user, struct slave_mount **ret_mount);
+int slave_mount_new(struct store *, const struct slave_mount_options *, void (*ended)(void *user, int error), void *user,
+		    struct slave_mount **ret_mount);
 int slave_mount_start(struct slave_mount *); /* shows the store's current version; mounted when it returns 0 */
-/* Show the store's current version, which has just been committed. Called by the store's writer, one flip at a time; on return nobody sees the old one but who holds it open. */
+/*
+ * Show the store's current version, which has just been committed. Called by the store's writer, one flip at a time; on return nobody
+ * sees the old one but who holds it open.
+ */
 int slave_mount_flip(struct slave_mount *);
 version_t slave_mount_shown(const struct slave_mount *);
 /* How many requests of the kernel were answered (forgets not counted). */
