@@ -1,8 +1,9 @@
 /*
- * Chunks: bytes under an id made of them, counted, wanted and thrown away. It knows lists only so far as to count their entries;
- * how a file's bytes become chunks is content.c's business.
+ * Chunks: bytes under an id made of them, counted, wanted and thrown away. It knows lists only so far as to count their
+ * entries; how a file's bytes become chunks is content.c's business.
  *
- * Invariants between commits: a count row stands for every held or wanted chunk; count > 0 and not held = wanted; count 0 = held and queued as garbage.
+ * Invariants between commits: a count row stands for every held or wanted chunk; count > 0 and not held = wanted; count 0 =
+ * held and queued as garbage.
  */
 #include "store/chunk.h"
 

@@ -1,6 +1,6 @@
 /*
- * Inline deltas: the whole of a small change in one run of bytes that travels inside a heartbeat. It is for changes that name no
- * content that the slave may lack: such a one goes the long way (source.c, stage.c).
+ * Inline deltas: the whole of a small change in one run of bytes that travels inside a heartbeat. It is for changes that name
+ * no content that the slave may lack: such a one goes the long way (source.c, stage.c).
  */
 #include "store/delta.h"
 

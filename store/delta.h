@@ -27,6 +27,7 @@
 
 /* --- the side that has it: read transactions of its own, opened and closed frame by frame (pins nothing between calls). */
 struct delta_source;
+/* -DRS_EPROTOCOL also if the stage has a newer version than we; -DRS_EVOLUME. */
 int delta_source_open(struct store *, struct slice opening, struct delta_source **ret_source, version_t *ret_to);
 void delta_source_close(struct delta_source *);
 /* Frame from the stage. -DRS_EPROTOCOL. */
@@ -43,7 +44,7 @@ int stage_opening(struct txn *, bool want_complete, struct buffer *ret_opening);
 struct stage;                                                                      /* volatile part of a conversation; all that matters is in the store */
 int stage_new(struct store *, struct stage **ret_stage);
 void stage_free(struct stage *);
-/* Frame from the source. */
+/* Frame from the source. After any error abort the transaction and free the stage: a new conversation resumes from what was committed. */
 int stage_feed(struct stage *, struct txn *, struct slice frame);
 /* 1: *frame holds a frame for the source; 0: nothing to say now. Call until 0 after each feed. */
 int stage_next(struct stage *, struct txn *, struct buffer *frame);
@@ -59,7 +60,8 @@ struct stage_progress {
 };
 void stage_progress(const struct stage *, struct stage_progress *ret_progress);
 
-/* Apply an inline delta, all in this transaction, and make it current. -DRS_EHORIZON: it does not start at our current version. -DRS_EDIGEST, -DRS_EPROTOCOL: abort the transaction. */
+/* Apply an inline delta, all in this transaction, and make it current. -DRS_EHORIZON: it does not start at our current version. -EBUSY: a stage is
+ * unfinished (finish or drop it first). -DRS_EDIGEST, -DRS_EPROTOCOL: abort the transaction. */
 int delta_inline_apply(struct txn *, struct slice bytes, struct version_info *ret_info);
 /* From and to of an inline delta without applying it. */
 int delta_inline_span(struct slice bytes, version_t *ret_from, version_t *ret_to);

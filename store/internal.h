@@ -2,8 +2,8 @@
  * What the store's own files share, and the only header that sees lmdb.h: the environment, a transaction with its cursors, rows
  * (the B-tree's pairs, keyed as in store.h), and the steps between modules that nobody outside may take.
  *
- * Rows are reached through one cursor a neighbourhood ("lane"): LMDB then finds a key near the last one without descending from the root.
- * A value that a row function gives is valid until the next write in its transaction.
+ * Rows are reached through one cursor a neighbourhood ("lane"): LMDB then finds a key near the last one without descending from
+ * the root. A value that a row function gives is valid until the next write in its transaction.
  */
 #ifndef STORE_INTERNAL_H
 #define STORE_INTERNAL_H
@@ -74,6 +74,7 @@ struct txn {
 	uint64_t tree_pages_before, branch_pages_before, last_page_before;
 	uint64_t leaf_writes;     /* pages that were perhaps copied, in eighths */
 	uint64_t large_pages;     /* pages of values that have pages of their own */
+	bool disk_full;
 	bool free_counted;
 	uint64_t free_pages;
 
@@ -97,10 +98,6 @@ int row_put(struct txn *, struct slice key, struct slice value);
 int row_put_two(struct txn *, struct slice key, struct slice first, struct slice second); /* value in two parts */
 int row_delete(struct txn *, struct slice key);
 int txn_poison(struct txn *, int error); /* gives the error back */
-
-void state_encode(const struct store_state *, struct buffer *);
-int state_decode(struct slice, struct store_state *ret_state);
-struct seeds seeds_of(const uint8_t secret[16]);
 
 static inline struct slice slice_of(const void *data, size_t size)
 {

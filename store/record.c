@@ -1,8 +1,10 @@
 /*
- * Records: keys and their taking apart, what counts in a view, and the writing that keeps all that hangs on a record in step: its change row, the
- * pending digest and counts, and the reference counts of the chunks that a node names. Nobody else writes record rows.
+ * Records: keys and their taking apart, what counts in a view, and the writing that keeps all that hangs on a record in step:
+ * its change row, the pending digest and counts, and the reference counts of the chunks that a node names. Nobody else writes
+ * record rows.
  *
- * A key's rows stand together, newest first, drafts before versions, because ~v is the end of the row's key: one seek answers most questions.
+ * A key's rows stand together, newest first, drafts before versions, because ~v is the end of the row's key: one seek answers
+ * most questions.
  */
 #include "store/record.h"
 
@@ -331,18 +333,6 @@ bool record_exists_at(struct txn *txn, version_t at, const struct record_key *ke
 
 /* --- writing */
 
-/* The pending tree's digest and count of nodes, as what shows under a key goes from one record to another. */
-static void account(struct txn *txn, const struct record_key *key, const struct record_slot *before, const struct record_slot *after)
-{
-	struct store_state *state = &txn->state;
-	if (before->live)
-		digest_subtract(&state->pending_digest, record_digest(txn, key, before->value));
-	if (after->live)
-		digest_add(&state->pending_digest, record_digest(txn, key, after->value));
-	if (record_key_kind(key) == RECORD_NODE)
-		state->pending_nodes += (uint64_t)after->live - (uint64_t)before->live;
-}
-
 static int change_put(struct txn *txn, version_t at, const struct record_key *key)
 {
 	uint8_t row[ROW_KEY_BYTES_MAX];
@@ -382,38 +372,59 @@ static int recount(struct txn *txn, struct slice new_entries)
 	return error ? error : chunk_ref_list(txn, old_entries, -1);
 }
 
-static void count_pending(struct txn *txn, version_t at, const struct record_key *key, const struct record_slot *exact, const struct record_slot *new)
+/* One write to a key: what stands at exactly 'at' and what will, what shows in the tree before and after. */
+struct change {
+	version_t at;
+	const struct record_key *key;
+	const struct record_slot *exact, *new; /* the new value must not lie in the store */
+	const struct record_slot *before, *after;
+};
+
+/* The pending tree's digest and counts. */
+static void account(struct txn *txn, const struct change *c)
 {
 	struct store_state *state = &txn->state;
-	if (at != state->pending)
+	if (c->at != state->pending)
 		return;
-	state->pending_records += (uint64_t)new->present - (uint64_t)exact->present;
-	state->pending_bytes += (new->present ? key->size + new->value.size : 0) - (exact->present ? key->size + exact->value.size : 0);
+	if (c->before->live)
+		digest_subtract(&state->pending_digest, record_digest(txn, c->key, c->before->value));
+	if (c->after->live)
+		digest_add(&state->pending_digest, record_digest(txn, c->key, c->after->value));
+	if (record_key_kind(c->key) == RECORD_NODE)
+		state->pending_nodes += (uint64_t)c->after->live - (uint64_t)c->before->live;
+	state->pending_records += (uint64_t)c->new->present - (uint64_t)c->exact->present;
+	state->pending_bytes += c->new->present ? c->key->size + c->new->value.size : 0;
+	state->pending_bytes -= c->exact->present ? c->key->size + c->exact->value.size : 0;
 }
 
-/* Put what 'new' says in the row of exactly 'at', where 'exact' is now. The value of 'new' must not lie in the store. */
-static int replace(struct txn *txn, version_t at, const struct record_key *key, const struct record_slot *exact, const struct record_slot *new)
+/* The rows themselves. 'existed': there is a row at exactly 'at' now. */
+static int write_rows(struct txn *txn, const struct change *c, bool existed)
 {
 	static const uint8_t live = RECORD_LIVE;
 	uint8_t row[ROW_KEY_BYTES_MAX];
-	struct slice row_key = slice_of(row, record_row_key(row, key, at));
+	struct slice row_key = slice_of(row, record_row_key(row, c->key, c->at));
+	if (!c->new->present) {
+		int error = row_delete(txn, row_key);
+		return error ? error : change_delete(txn, c->at, c->key);
+	}
+	int error = row_put_two(txn, row_key, slice_of(&live, c->new->live), c->new->value);
+	return error || existed ? error : change_put(txn, c->at, c->key);
+}
+
+/* Everything that can be refused comes before the first write and before any sum changes; then a failure is the transaction's end. */
+static int perform(struct txn *txn, const struct change *c)
+{
 	struct slice entries = slice_of(NULL, 0);
-	bool existed = exact->present;
-	int error = new->live ? record_entries(key, new->value, &entries) : 0;
+	bool existed = c->exact->present;
+	int error = c->new->live ? record_entries(c->key, c->new->value, &entries) : 0;
 	if (!error)
-		error = copy_entries(txn, key, exact);
+		error = copy_entries(txn, c->key, c->exact);
 	if (error)
 		return error;
-	count_pending(txn, at, key, exact, new);
+	account(txn, c);
 	error = recount(txn, entries);
-	if (!error && new->present)
-		error = row_put_two(txn, row_key, slice_of(&live, new->live), new->value);
-	if (!error && new->present && !existed)
-		error = change_put(txn, at, key);
-	if (!error && !new->present)
-		error = row_delete(txn, row_key);
-	if (!error && !new->present)
-		error = change_delete(txn, at, key);
+	if (!error)
+		error = write_rows(txn, c, existed);
 	return error ? txn_poison(txn, error) : 0;
 }
 
@@ -441,11 +452,9 @@ int record_put(struct txn *txn, version_t at, const struct record_key *key, stru
 	if (txn->value.failed)
 		return -ENOMEM;
 	struct record_slot new = { .present = true, .live = true, .at = at, .value = buffer_slice(&txn->value) };
-	if (!is_draft(at))
-		account(txn, key, &before, &new);
 	if (record_key_kind(key) == RECORD_NODE && record_key_ino(key) > txn->state.ino_last)
 		txn->state.ino_last = record_key_ino(key);
-	return replace(txn, at, key, &exact, &new);
+	return perform(txn, &(struct change){ at, key, &exact, &new, .before = &before, .after = &new });
 }
 
 int record_delete(struct txn *txn, version_t at, const struct record_key *key)
@@ -462,9 +471,7 @@ int record_delete(struct txn *txn, version_t at, const struct record_key *key)
 		return -ENOENT;
 	/* A tombstone hides what is below; where nothing is, no trace is needed. */
 	struct record_slot new = { .present = below.live, .at = at };
-	if (!is_draft(at))
-		account(txn, key, before, &new);
-	return replace(txn, at, key, &exact, &new);
+	return perform(txn, &(struct change){ at, key, &exact, &new, .before = before, .after = &new });
 }
 
 int record_drop(struct txn *txn, version_t at, const struct record_key *key)
@@ -474,13 +481,10 @@ int record_drop(struct txn *txn, version_t at, const struct record_key *key)
 	int error = slot_exact(txn, key, at, &exact);
 	if (error || !exact.present)
 		return error;
-	if (!is_draft(at)) {
-		error = slot_below(txn, key, at, &below);
-		if (error)
-			return error;
-		account(txn, key, &exact, &below);
-	}
-	return replace(txn, at, key, &exact, &SLOT_NONE);
+	error = slot_below(txn, key, at, &below);
+	if (error)
+		return error;
+	return perform(txn, &(struct change){ at, key, &exact, &SLOT_NONE, .before = &exact, .after = &below });
 }
 
 int record_row_retire(struct txn *txn, const struct record_key *key, version_t at)

@@ -1,7 +1,8 @@
 /*
- * Retention: taking away what no version from the horizon on can see. The work list is the change index itself: each row (v, key) at or below the
- * horizon says that what the key had before v is hidden now; once that is gone the row goes too, so that a crash in between loses no place.
- * Records that nobody changed since stay without a row: deltas start at the horizon at the earliest.
+ * Retention: taking away what no version from the horizon on can see. The work list is the change index itself: each row (v,
+ * key) at or below the horizon says that what the key had before v is hidden now; once that is gone the row goes too, so that a
+ * crash in between loses no place. Records that nobody changed since stay without a row: deltas start at the horizon at the
+ * earliest.
  */
 #include <errno.h>
 #include <string.h>

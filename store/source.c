@@ -1,7 +1,8 @@
 /*
- * The side of a delta that has it. Two ways to list records: from the change index (the newest record of each key changed in (from, to]), or all
- * live ones in key order (complete copy). Either way a place to go on from is a few bytes, so every frame is made in a read transaction of its own, and
- * a slow slave holds back neither the reuse of pages nor retention: if 'to' goes, the conversation ends with -DRS_EHORIZON.
+ * The side of a delta that has it. Two ways to list records: from the change index (the newest record of each key changed in
+ * (from, to]), or all live ones in key order (complete copy). Either way a place to go on from is a few bytes, so every frame
+ * is made in a read transaction of its own, and a slow slave holds back neither the reuse of pages nor retention: if 'to' goes,
+ * the conversation ends with -DRS_EHORIZON.
  */
 #include <errno.h>
 #include <stdlib.h>

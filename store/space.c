@@ -1,10 +1,12 @@
 /*
  * Disk room: that a commit never fails for want of it, because writing was refused before.
  *
- * LMDB writes pages at commit, at the end of its file unless it finds free ones inside. So the blocks behind the file's end are allocated ahead, and a
- * write is admitted while all that its transaction may append still fits in there. When the disk is full only two ways are left: operations that
- * give space back in the end may use the last RESERVE_BYTES; others must rely on free pages inside the file, and are admitted while there are
- * several times as many as needed, and even so no more than the allocated end could take if LMDB used none of them.
+ * LMDB writes pages at commit, at the end of its file unless it finds free ones inside. So the blocks behind the file's end are
+ * allocated ahead, and a write is admitted while all that its transaction may append still fits in there. When the disk is full
+ * only two ways are left: operations that give space back in the end may use the last RESERVE_BYTES; others must rely on free
+ * pages inside the file, and are admitted while there are many times as many as needed, and even so no more than the allocated
+ * end could take if LMDB used none of them. Where free pages are too scattered for a chunk the end is eaten up a little; so the
+ * more pages are free, the less of it must be left.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +17,8 @@
 
 #define AHEAD_BYTES ((uint64_t)32 << 20)
 #define SLACK_PAGES 24   /* root and branches, the list of free pages, rounding */
-#define FREE_FACTOR 4    /* so many times the pages needed must be free inside: some are too scattered, some still seen by readers */
+#define FREE_ENOUGH 16   /* so many times the pages needed must be free inside: some are too scattered, some still seen by readers */
+#define FREE_PLENTY 64
 #define EIGHTHS 8
 
 static uint64_t last_page(const struct store *store)
@@ -142,14 +145,25 @@ static int count_free_pages(struct store *store, uint64_t *ret_pages)
 	return 0;
 }
 
-static bool free_pages_suffice(struct txn *txn, uint64_t pages)
+static uint64_t free_pages(struct txn *txn)
 {
-	if (!txn->free_counted) {
-		if (count_free_pages(txn->store, &txn->free_pages) != 0)
-			return false;
-		txn->free_counted = true;
-	}
-	return txn->free_pages / FREE_FACTOR >= pages;
+	if (!txn->free_counted && count_free_pages(txn->store, &txn->free_pages) != 0)
+		return 0;
+	txn->free_counted = true;
+	return txn->free_pages;
+}
+
+/* The disk is full: what is allocated already, up to 'end' and perhaps more, must do. */
+static int admit_within(struct txn *txn, uint64_t end, uint64_t pages, bool frees)
+{
+	uint64_t room = txn->store->allocated_bytes;
+	if (end > room)
+		return -ENOSPC;
+	if (frees)
+		return 0;
+	uint64_t times = free_pages(txn) / pages;
+	uint64_t keep = times >= FREE_PLENTY ? STORE_RESERVE_BYTES / 8 : STORE_RESERVE_BYTES / 2;
+	return times >= FREE_ENOUGH && end + keep <= room ? 0 : -ENOSPC;
 }
 
 int txn_admit(struct txn *txn, size_t bytes, bool frees)
@@ -157,15 +171,14 @@ int txn_admit(struct txn *txn, size_t bytes, bool frees)
 	struct store *store = txn->store;
 	uint64_t pages = appended_pages(txn) + pages_of(store, bytes + bytes / 4);
 	uint64_t end = (txn->last_page_before + 1 + pages) * store->page_bytes;
-	int error = make_room(store, end + STORE_RESERVE_BYTES);
+	/* Asking a full disk costs: once a transaction is enough. */
+	int error = txn->disk_full ? -ENOSPC : make_room(store, end + STORE_RESERVE_BYTES);
+	txn->disk_full = error == -ENOSPC;
 	if (error != -ENOSPC)
 		return error;
 	if (store->no_allocate)
 		return frees ? ask_room(store, end) : -ENOSPC;
-	uint64_t keep = frees ? 0 : STORE_RESERVE_BYTES / 2;
-	if (end + keep > store->allocated_bytes)
-		return -ENOSPC;
-	return frees || free_pages_suffice(txn, pages) ? 0 : -ENOSPC;
+	return admit_within(txn, end, pages, frees);
 }
 
 int store_space(struct store *store, struct store_space *ret_space)

@@ -1,12 +1,14 @@
 /*
- * The side of a delta that wants it. What comes is put under the number 'to', which nobody sees until stage_commit; how far it got stands beside it in the
- * store (the state's 'stage', and a row with the last record's place), so that the commit which keeps records keeps their place too. The volatile part only
- * knows the present conversation: what was announced, and which chunks are asked for.
+ * The side of a delta that wants it. What comes is put under the number 'to', which nobody sees until stage_commit; how far it
+ * got stands beside it in the store (the state's 'stage', and a row with the last record's place), so that the commit which
+ * keeps records keeps their place too. The volatile part only knows the present conversation: what was announced, and which
+ * chunks are asked for.
  *
  * A frame is checked wholly before its first record or chunk is put: a bad one changes nothing.
  *
- * Complete copy: records come in key order and are joined with our own. Own ones that do not come are deleted, equal ones stay unwritten. The digest is summed
- * up from what comes and nothing else, so that a replica whose own digest or records went wrong is healed by it.
+ * Complete copy: records come in key order and are joined with our own. Own ones that do not come are deleted, equal ones stay
+ * unwritten. The digest is summed up from what comes and nothing else, so that a replica whose own digest or records went wrong
+ * is healed by it.
  */
 #include <assert.h>
 #include <errno.h>

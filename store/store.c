@@ -1,6 +1,7 @@
 /*
- * The environment of a store: its directory, the lock against a second daemon, LMDB's handle, and the identity that is made or found there.
- * It is also the one place where LMDB's error codes become ours. Transactions and rows are in txn.c, disk room in space.c.
+ * The environment of a store: its directory, the lock against a second daemon, LMDB's handle, and the identity that is made or
+ * found there. It is also the one place where LMDB's error codes become ours. Transactions and rows are in txn.c, disk room in
+ * space.c.
  */
 #include "store/store.h"
 
@@ -245,8 +246,8 @@ static int open_parts(struct store *store, const struct store_options *options)
 		error = space_open(store);
 	if (!error)
 		error = find_state(store, options);
-	if (!error && !options->read_only && store->role == STORE_MASTER) {
-		int dead;
+	if (!error && !options->read_only) {
+		int dead; /* readers of killed processes would keep pages from being reused */
 		mdb_reader_check(store->env, &dead);
 		error = drop_drafts(store);
 	}
@@ -255,6 +256,7 @@ static int open_parts(struct store *store, const struct store_options *options)
 
 int store_open(const struct store_options *options, struct store **ret_store)
 {
+	assert(!options->create || options->role);
 	if (strlen(options->dir) >= PATH_MAX)
 		return -ENAMETOOLONG;
 	struct store *store = calloc(1, sizeof(*store));

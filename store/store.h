@@ -33,7 +33,7 @@ enum store_role { STORE_MASTER = 1, STORE_SLAVE = 2 };
 
 struct store_options {
 	const char *dir;      /* the state directory; made (0700) if 'create' */
-	enum store_role role; /* a store keeps the role it was created with: else -DRS_EROLE */
+	enum store_role role; /* a store keeps the role it was created with: else -DRS_EROLE; 0: either (not with 'create') */
 	bool create;          /* make a store if there is none; else -DRS_ENOSTORE */
 	bool read_only;       /* for other processes (log, verify); takes no lock */
 	bool lazy_sync;       /* MDB_NOMETASYNC */
@@ -100,6 +100,7 @@ size_t txn_dirty_bytes(const struct txn *); /* about how many bytes this write t
  * Make sure that a commit of the open write transaction can still find disk room after 'bytes' more of keys and values, by
  * allocating ahead of the data file's end (fallocate, keeping its size). 'frees': the operation gives space back in the end
  * (unlink, rmdir, truncate to 0): it may use the last RESERVE_BYTES that other operations may not. 0 or -ENOSPC. Cheap when there is room.
+ * The answer assumes the worst of all that this transaction wrote before: on -ENOSPC commit and ask again in the next before giving up.
  */
 #define STORE_RESERVE_BYTES ((size_t)4 << 20)
 int txn_admit(struct txn *, size_t bytes, bool frees);

@@ -1,6 +1,7 @@
 /*
- * Transactions and rows: the thin layer between LMDB's calls and the modules that know what rows mean. It holds the state while a
- * transaction is open and writes it back if it changed, and remembers a failed write so that nothing half-done is ever committed.
+ * Transactions and rows: the thin layer between LMDB's calls and the modules that know what rows mean. It holds the state while
+ * a transaction is open and writes it back if it changed, and remembers a failed write so that nothing half-done is ever
+ * committed.
  */
 #include <assert.h>
 #include <errno.h>
@@ -12,7 +13,7 @@
 
 /* --- the state's row */
 
-void state_encode(const struct store_state *s, struct buffer *b)
+static void state_encode(const struct store_state *s, struct buffer *b)
 {
 	buffer_add_be32(b, s->format);
 	buffer_add_u8(b, (uint8_t)s->role);
@@ -55,7 +56,7 @@ static struct digest read_digest(struct reader *r)
 	return (struct digest){ lo, read_be64(r) };
 }
 
-int state_decode(struct slice bytes, struct store_state *ret_state)
+static int state_decode(struct slice bytes, struct store_state *ret_state)
 {
 	struct reader r = reader_of(bytes);
 	struct store_state s = { .format = read_be32(&r) };
@@ -97,6 +98,16 @@ static struct slice state_key(uint8_t at[ROW_KEY_BYTES_MAX])
 	return slice_of(at, change_row_key(at, VERSION_STATE, NULL));
 }
 
+static struct seeds seeds_of(const uint8_t secret[16])
+{
+	return (struct seeds){
+		.digest = XXH3_64bits_withSeed(secret, 16, ROW_RECORD),
+		.name = XXH3_64bits_withSeed(secret, 16, RECORD_NAME),
+		.data = XXH3_64bits_withSeed(secret, 16, ROW_CHUNK),
+		.list = XXH3_64bits_withSeed(secret, 16, ROW_CHUNK + 1),
+	};
+}
+
 static int state_load(struct txn *txn)
 {
 	uint8_t key[ROW_KEY_BYTES_MAX];
@@ -124,16 +135,6 @@ static int state_save(struct txn *txn)
 	if (!error && old.size == new.size && memcmp(old.data, new.data, new.size) == 0)
 		return 0;
 	return error && error != -ENOENT ? error : row_put(txn, state_key(key), new);
-}
-
-struct seeds seeds_of(const uint8_t secret[16])
-{
-	return (struct seeds){
-		.digest = XXH3_64bits_withSeed(secret, 16, ROW_RECORD),
-		.name = XXH3_64bits_withSeed(secret, 16, RECORD_NAME),
-		.data = XXH3_64bits_withSeed(secret, 16, ROW_CHUNK),
-		.list = XXH3_64bits_withSeed(secret, 16, ROW_CHUNK + 1),
-	};
 }
 
 /* --- transactions */

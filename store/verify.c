@@ -1,6 +1,6 @@
 /*
- * Verification: reads every row once and tells what does not fit. It repairs nothing: a slave heals by a complete copy, a master from a slave.
- * All of it looks at one snapshot, from one read transaction.
+ * Verification: reads every row once and tells what does not fit. It repairs nothing: a slave heals by a complete copy, a
+ * master from a slave. All of it looks at one snapshot, from one read transaction.
  *
  * Counts are checked against a tally of who names what, which is kept in memory (some 50 bytes a chunk or a node).
  */
@@ -220,7 +220,8 @@ static int check_count(struct verify *v, struct slice row_key, struct slice valu
 	uint64_t count = value.size == 8 ? get_be64(value.data) : UINT64_MAX;
 	bool held = has_chunk_row(v, ROW_CHUNK, id);
 	if (count != m->count)
-		tell(v, "%s: is counted %llu times, but named %llu times", chunk_text(id).text, (unsigned long long)count, (unsigned long long)m->count);
+		tell(v, "%s: is counted %llu times, but named %llu times", chunk_text(id).text, (unsigned long long)count,
+		     (unsigned long long)m->count);
 	if (!held && !has_chunk_row(v, ROW_WANT, id))
 		tell(v, "%s: is not here, and not wanted either", chunk_text(id).text);
 	if (held && count == 0 && !has_chunk_row(v, ROW_GARBAGE, id))

@@ -1,6 +1,6 @@
 /*
- * Versions: the pending number, its sealing or dropping, and the history. A version's own row holds what is known about it; the rows of the keys that
- * it wrote follow it. Retention is in retire.c.
+ * Versions: the pending number, its sealing or dropping, and the history. A version's own row holds what is known about it; the
+ * rows of the keys that it wrote follow it. Retention is in retire.c.
  */
 #include "store/version.h"
 

@@ -42,7 +42,7 @@ int version_change_next(struct txn *, version_t, struct record_key *key);
 
 /* Retention (retire.c): take away what no version >= horizon can see, up to 'work_max' changes a call; *ret_done when the horizon is reached.
  * horizon <= current; moving it back does nothing. 'held' (may be NULL) tells that a node's content of that content_version is still in use by a
- * reader: then its record stays (it is asked again by retire_held_released). */
+ * reader: then its record stays, and is asked for again by every later call; such records alone do not keep *ret_done from being true. */
 typedef bool retire_held(void *user, ino_id, version_t content_version);
 int retire_step(struct txn *, version_t horizon, size_t work_max, retire_held *, void *user, bool *ret_done);
 

@@ -19,6 +19,7 @@
 
 #include "store/content.h"
 #include "store/delta.h"
+#include "store/frame.h"
 #include "store/internal.h"
 
 #define LIB __attribute__((unused)) static

@@ -14,7 +14,7 @@ static struct digest digests[ARRAY_SIZE(dumps)];
 
 struct replica_under_test {
 	struct store *store;
-	char name[16];
+	char name[24];
 };
 static struct replica_under_test slaves[SLAVES];
 
