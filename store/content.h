@@ -42,6 +42,8 @@ uint64_t content_allocated(const struct node *);
  * Editing: the content of one open file while it is being written. Pieces that were touched are in memory, the rest is known by entry only,
  * list chunks are opened where they are touched. Memory: at most about EDIT_BYTES_MAX of data per file before it cuts and stores chunks itself.
  * One thread (the writer's). The edit does not survive a restart; content_edit_save makes node content of it at any time.
+ * Between saves an edit knows chunks that nothing counts yet (stored or shared since): save it before the transaction commits. When the transaction
+ * is aborted they are gone, and the edit is of no more use.
  */
 #define EDIT_BYTES_MAX ((size_t)4 << 20)
 struct content_edit;

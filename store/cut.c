@@ -2,8 +2,11 @@
  * Where content is cut. Responsible for nothing but that: no bytes are stored here, and none are remembered between calls.
  *
  * FastCDC: a gear hash rolls over the bytes, h = 2h + gear[byte], so that its upper bits depend on the last 64 bytes; a chunk ends where these bits
- * are zero. Up to the wanted average more bits are asked for than after it, which draws the lengths together (normalised chunking). The first
+ * are zero. Up to TURN_BYTES more bits are asked for than after it, which draws the lengths together (normalised chunking). The first
  * CUT_BYTES_MIN bytes of a chunk are not looked at.
+ *
+ * The more the lengths are drawn together, the longer it takes after an insertion until cuts fall on old ones again. With these masks it takes 48 KiB
+ * on average (with two bits more and two less, as FastCDC has it, 81 KiB), at a mean length of 34 KiB.
  *
  * The gear table, the masks and the bounds are part of the store's format: equal content must be cut equally by every version of the program.
  */
@@ -22,8 +25,9 @@
 static const uint64_t gear[256] = { GEAR64(0), GEAR64(64), GEAR64(128), GEAR64(192) };
 
 #define TOP_BITS(n) (~(uint64_t)0 << (64 - (n)))
-#define MASK_BEFORE_AVERAGE TOP_BITS(17) /* log2(CUT_BYTES_AVERAGE) + 2 */
-#define MASK_AFTER_AVERAGE TOP_BITS(13)  /* log2(CUT_BYTES_AVERAGE) - 2 */
+#define MASK_BEFORE_TURN TOP_BITS(16) /* log2(CUT_BYTES_AVERAGE) + 1 */
+#define MASK_AFTER_TURN TOP_BITS(14)  /* log2(CUT_BYTES_AVERAGE) - 1 */
+#define TURN_BYTES ((size_t)CUT_BYTES_AVERAGE * 3 / 4)
 
 /*
  * The place after the first byte in [at, end) where the masked hash is zero; NULL if there is none. Four bytes a step: only the
@@ -61,11 +65,11 @@ size_t cut_length(const uint8_t *data, size_t size, bool last)
 	size_t undecided = last ? size : 0;
 	if (limit <= CUT_BYTES_MIN)
 		return undecided;
-	size_t average = limit < CUT_BYTES_AVERAGE ? limit : CUT_BYTES_AVERAGE;
+	size_t turn = limit < TURN_BYTES ? limit : TURN_BYTES;
 	uint64_t hash = 0;
-	const uint8_t *cut = scan(data + CUT_BYTES_MIN, data + average, MASK_BEFORE_AVERAGE, &hash);
+	const uint8_t *cut = scan(data + CUT_BYTES_MIN, data + turn, MASK_BEFORE_TURN, &hash);
 	if (!cut)
-		cut = scan(data + average, data + limit, MASK_AFTER_AVERAGE, &hash);
+		cut = scan(data + turn, data + limit, MASK_AFTER_TURN, &hash);
 	if (cut)
 		return (size_t)(cut - data);
 	return size >= CUT_BYTES_MAX ? CUT_BYTES_MAX : undecided;

@@ -34,7 +34,7 @@ struct node {
 	struct slice content;          /* inline bytes, or encoded entries; borrowed */
 };
 
-void node_encode(const struct node *, struct buffer *);         /* appends; check buffer.failed */
+void node_encode(const struct node *, struct buffer *);         /* appends; check buffer.failed; asserts that kind, content and size fit */
 int node_decode(struct slice, struct node *ret_node);           /* -DRS_ECORRUPT; 'content' points into the slice; safe on any input */
 
 #endif

@@ -136,7 +136,6 @@ static void file_save(struct fixture *f, struct file *file)
 {
 	struct buffer record = BUFFER_INIT;
 	struct node decoded;
-	struct record_key key = record_key_node(file->ino);
 	cr_assert(eq(int, content_edit_save(file->edit, f->txn, &file->node, &file->storage), 0));
 	cr_assert(eq(u64, file->node.size, file->size));
 	cr_assert(not(content_edit_changed(file->edit)));
@@ -151,7 +150,7 @@ static void file_save(struct fixture *f, struct file *file)
 		check_read(f, file, &decoded, file->bytes, file->size, offset, random_below(100000));
 		check_seek(f, file, &decoded, offset);
 	}
-	cr_assert(eq(int, record_put(f->txn, txn_state(f->txn)->pending, &key, buffer_slice(&record)), 0));
+	fixture_put_node(f, file->ino, &file->node);
 	memcpy(file->saved, file->bytes, MODEL_BYTES_MAX);
 	buffer_fini(&record);
 }
@@ -286,7 +285,7 @@ static void random_edits(uint64_t salt, uint64_t size_max, int steps)
 	}
 	file_save(&f, &files[0]);
 	file_save(&f, &files[1]);
-	fixture_commit(&f);
+	fixture_verify(&f, 3);
 	file_fini(&files[0]);
 	file_fini(&files[1]);
 	fixture_close(&f);
