@@ -31,7 +31,8 @@ struct client {
 	json_t *slaves; /* owned */
 	struct event *timeout;
 	struct event *recheck; /* runs while waiting */
-	bool closing; /* answer what is in the output, then go */
+	bool closing;  /* answer what is in the output, then go */
+	bool stopping; /* it asked us to stop: as soon as it has the answer */
 };
 
 struct control {
@@ -181,9 +182,8 @@ static void do_request(struct client *c, const char *line, size_t size)
 	} else if (strcmp(command, "wait") == 0) {
 		do_wait(c, request);
 	} else if (strcmp(command, "stop") == 0) {
+		c->stopping = true;
 		client_answer(c, json_pack("{s:b}", "ok", 1));
-		bufferevent_flush(c->stream, EV_WRITE, BEV_FLUSH);
-		handler->stop(handler->user);
 	} else {
 		client_refuse(c, "unknown command (status, wait, stop)");
 	}
@@ -211,17 +211,29 @@ static void client_read(struct bufferevent *stream, void *user)
 static void client_written(struct bufferevent *stream, void *user)
 {
 	struct client *c = user;
+	struct control_handler handler = c->control->handler;
+	bool stopping = c->stopping;
 	(void)stream;
+
+	c->stopping = false;
 	if (c->closing)
 		client_free(c);
+	if (stopping)
+		handler.stop(handler.user);
 }
 
 static void client_event(struct bufferevent *stream, short what, void *user)
 {
 	struct client *c = user;
+	struct control_handler handler = c->control->handler;
+	bool stopping = c->stopping;
 	(void)stream;
-	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-		client_free(c);
+
+	if (!(what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)))
+		return;
+	client_free(c);
+	if (stopping)
+		handler.stop(handler.user);
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int size, void *user)

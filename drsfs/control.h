@@ -25,7 +25,10 @@ struct control_handler {
 	void (*stop)(void *user);
 };
 
-/* Listen; a socket left by a killed daemon is replaced (the store's lock makes us the only one). The path is STATE/control: -ENAMETOOLONG above 107 bytes. */
+/*
+ * Listen; a socket left by a killed daemon is replaced (the store's lock makes us the only one). The path is STATE/control:
+ * -ENAMETOOLONG above 107 bytes.
+ */
 int control_new(struct event_base *, const char *state_dir, const struct control_handler *, struct control **ret_control);
 void control_free(struct control *); /* closes and unlinks the socket; NULL is fine */
 #endif

@@ -175,7 +175,7 @@ int draft_edit(struct live *live, struct draft *d)
 
 static void draft_measure(struct live *live, struct draft *d)
 {
-	size_t bytes = content_edit_bytes(d->edit);
+	size_t bytes = content_edit_changed(d->edit) ? content_edit_bytes(d->edit) : 0; /* what is saved is counted as written */
 	live->edit_bytes += bytes - d->edit_bytes;
 	d->edit_bytes = bytes;
 }

@@ -15,9 +15,9 @@
 #define STAT_BLOCK_BYTES 512
 #define IO_BYTES (128 << 10) /* what programs should read and write at a time */
 
-int live_init(struct live *live, struct store *store, void (*times_moved)(void *, ino_id), void *user)
+int live_init(struct live *live, struct store *store, int (*relieve)(void *), void (*times_moved)(void *, ino_id), void *user)
 {
-	*live = (struct live){ .store = store, .times_moved = times_moved, .user = user };
+	*live = (struct live){ .store = store, .relieve = relieve, .times_moved = times_moved, .user = user };
 	int ret = txn_begin_read(store, &live->reader);
 	live->reading = ret == 0;
 	return ret;
@@ -55,21 +55,42 @@ void live_park(struct live *live)
 	live->reading = false;
 }
 
-int live_change(struct live *live, size_t bytes, bool frees, struct txn **ret_txn)
+static int live_begin(struct live *live)
 {
 	if (live->broken)
 		return live->broken;
-	if (!live->writer) {
-		live_park(live);
-		int ret = txn_begin_write(live->store, &live->writer);
-		if (ret < 0)
-			return ret;
-	}
+	if (live->writer)
+		return 0;
+	live_park(live);
+	return txn_begin_write(live->store, &live->writer);
+}
+
+/*
+ * On a full disk a transaction is let write only what surely fits, however much it might find free inside the store: many small ones get
+ * further than a large one.
+ */
+static int live_admit(struct live *live, size_t bytes, bool frees)
+{
 	int ret = txn_admit(live->writer, live->edit_bytes + bytes, frees);
-	if (ret < 0)
+	if (ret != -ENOSPC)
 		return ret;
-	*ret_txn = live->writer;
-	return 0;
+	live->pressed = true;
+	if (txn_dirty_bytes(live->writer) + live->edit_bytes == 0)
+		return ret;
+	ret = live->relieve(live->user);
+	if (ret == 0)
+		ret = live_begin(live);
+	return ret < 0 ? ret : txn_admit(live->writer, live->edit_bytes + bytes, frees);
+}
+
+int live_change(struct live *live, size_t bytes, bool frees, struct txn **ret_txn)
+{
+	int ret = live_begin(live);
+	if (ret == 0)
+		ret = live_admit(live, bytes, frees);
+	if (ret == 0)
+		*ret_txn = live->writer;
+	return ret;
 }
 
 int live_commit(struct live *live)

@@ -30,23 +30,29 @@ struct live {
 	struct txn *writer;                    /* NULL until something changes */
 	bool finished;                         /* something that waits to be published stands under the pending version */
 	bool unsettled;                        /* a draft could not be published when it should have been: no room; tried again */
+	bool pressed;                          /* something was refused for want of room */
 	int broken;                            /* the error that broke the write transaction; 0 */
 	struct draft *drafts[DRAFT_BUCKETS];   /* nodes with state, by inode number (draft.h) */
 	struct draft *drafted;                 /* those whose live node is not the published one */
 	size_t edit_bytes;                     /* written data that edits hold in memory, which a save will store */
 	struct buffer scratch;                 /* for encoding */
+	/* Room is short: commit what there is, at once. */
+	int (*relieve)(void *user);
 	/* Publishing moved a directory's times behind the kernel's back. */
 	void (*times_moved)(void *user, ino_id);
 	void *user;
 };
 
-int live_init(struct live *, struct store *, void (*times_moved)(void *user, ino_id), void *user);
+int live_init(struct live *, struct store *, int (*relieve)(void *user), void (*times_moved)(void *user, ino_id), void *user);
 void live_fini(struct live *); /* drops what was not committed */
 
 /* --- transactions */
 /* The transaction to read from: the writer's if there is one. */
 int live_read(struct live *, struct txn **ret_txn);
-/* The write transaction, with room for 'bytes' more; 'frees' as in txn_admit. -ENOSPC, or what broke the transaction. */
+/*
+ * The write transaction, with room for 'bytes' more; 'frees' as in txn_admit. -ENOSPC, or what broke the transaction. The first step of
+ * every change: it may commit what was changed before, so that values read earlier are gone.
+ */
 int live_change(struct live *, size_t bytes, bool frees, struct txn **ret_txn);
 /* Let go of the reader while nothing happens. */
 void live_park(struct live *);

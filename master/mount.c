@@ -121,6 +121,11 @@ static int commit(struct master_mount *m)
 	return ret;
 }
 
+static int relieve(void *user)
+{
+	return commit(user);
+}
+
 /* A notice about attributes alone takes no lock in the kernel, so it may come from this thread. */
 static void times_moved(void *user, ino_id ino)
 {
@@ -298,7 +303,7 @@ static int mount_init(struct master_mount *m, struct store *store, const struct 
 		      const struct master_mount_listener *listener)
 {
 	m->wake_fd = -1;
-	int ret = live_init(&m->live, store, times_moved, m);
+	int ret = live_init(&m->live, store, relieve, times_moved, m);
 	if (ret < 0)
 		return ret;
 	publish_init(&m->publish, &m->live, options, listener);

@@ -14,6 +14,7 @@
 
 #define WRITE_BYTES 4096                      /* records and lists beside the data itself */
 #define COPY_BYTES_MAX ((uint64_t)256 << 20)  /* a request; the kernel asks again for the rest */
+#define PRESSED_BYTES ((size_t)128 << 10)     /* a piece of a write when room is short */
 #define HANDLE_WRITES ((uint64_t)1)
 
 static bool handle_writes(const struct fuse_file_info *fi)
@@ -34,12 +35,12 @@ static void handle_take(struct live *live, struct fuse_file_info *fi)
 {
 	struct draft *d = (struct draft *)(uintptr_t)(fi->fh & ~HANDLE_WRITES);
 	struct txn *txn;
-	d->opens--;
 	if (handle_writes(fi) && --d->writers == 0 && d->drafted)
 		if (live_change(live, 0, true, &txn) < 0 || draft_settle(live, d) < 0)
 			live->unsettled = true;
 	if (!d->drafted && !d->writers && d->edit)
 		draft_edit_drop(live, d);
+	d->opens--;
 	draft_release(live, d);
 }
 
@@ -266,14 +267,33 @@ int file_truncate(struct master_mount *m, ino_id ino, uint64_t size)
 	return edit_end(&m->live, d, ret, false);
 }
 
-static int file_write(struct master_mount *m, ino_id ino, uint64_t offset, const void *data, size_t size, bool cached)
+static int file_write_piece(struct live *live, ino_id ino, uint64_t offset, const void *data, size_t size, bool cached)
 {
 	struct draft *d;
-	int ret = edit_begin(&m->live, ino, size, false, &d);
+	int ret = edit_begin(live, ino, size, false, &d);
 	if (ret < 0)
 		return ret;
-	ret = content_edit_write(d->edit, m->live.writer, offset, data, size);
-	return edit_end(&m->live, d, ret, cached);
+	ret = content_edit_write(d->edit, live->writer, offset, data, size);
+	return edit_end(live, d, ret, cached);
+}
+
+/* At once where there is room, in small pieces where it is short. */
+static int file_write(struct master_mount *m, ino_id ino, uint64_t offset, const char *data, size_t size, bool cached)
+{
+	while (size) {
+		size_t piece = m->live.pressed && size > PRESSED_BYTES ? PRESSED_BYTES : size;
+		int ret = file_write_piece(&m->live, ino, offset, data, piece, cached);
+		if (ret == -ENOSPC && piece > PRESSED_BYTES) {
+			m->live.pressed = true;
+			continue;
+		}
+		if (ret < 0)
+			return ret;
+		offset += piece;
+		data += piece;
+		size -= piece;
+	}
+	return 0;
 }
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi)

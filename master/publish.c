@@ -161,17 +161,18 @@ static int count_retained(struct publish *p, struct txn *txn)
 	return ret == -ENOENT ? 0 : ret;
 }
 
-/* How far the horizon may go: past versions that are both too many and too old. */
+/* How far the horizon may go: past versions that are both too many and too old, and past all but the current one when room is needed. */
 static int horizon_wanted(struct publish *p, struct txn *txn, version_t *ret_horizon)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	int64_t old = now.tv_sec * SECOND + now.tv_nsec - (time_ns)p->options.retain_ms * MILLISECOND;
 	version_t horizon = txn_state(txn)->horizon;
-	for (unsigned passed = 0; p->retained > p->options.retain_versions && p->retained > 1 && passed < TIDY_VERSIONS; passed++) {
+	uint64_t keep = p->live->pressed || p->options.retain_versions == 0 ? 1 : p->options.retain_versions;
+	for (unsigned passed = 0; p->retained > keep && passed < TIDY_VERSIONS; passed++) {
 		struct version_info next;
 		int ret = version_next(txn, horizon, &next);
-		if (ret == -ENOENT || (ret == 0 && (next.time_ns > old || next.version > txn_state(txn)->current)))
+		if (ret == -ENOENT || (ret == 0 && ((next.time_ns > old && !p->live->pressed) || next.version > txn_state(txn)->current)))
 			break;
 		if (ret < 0)
 			return ret;
@@ -217,17 +218,18 @@ static int tidy_chunks(struct publish *p, bool *ret_more)
 
 time_ns publish_tidy_due(const struct publish *p, time_ns served_at)
 {
-	return p->untidy ? max_time(served_at, p->tidied_at) + TIDY_QUIET : p->tidied_at + TIDY_INTERVAL;
+	return p->untidy || p->live->pressed ? max_time(served_at, p->tidied_at) + TIDY_QUIET : p->tidied_at + TIDY_INTERVAL;
 }
 
 int publish_tidy(struct publish *p, time_ns now)
 {
 	struct live *live = p->live;
-	bool more = false, began = !live->writer;
+	bool more = false, began = !live->writer, collect = p->untidy || live->pressed;
 	int ret = tidy_versions(p, &more);
-	if (ret == 0 && p->untidy)
+	if (ret == 0 && (collect || p->untidy))
 		ret = tidy_chunks(p, &more);
 	p->untidy = more;
+	live->pressed &= more;
 	p->tidied_at = now;
 	if (live->writer && began && txn_dirty_bytes(live->writer) == 0) {
 		txn_abort(live->writer);

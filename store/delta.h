@@ -32,10 +32,16 @@ int delta_source_open(struct store *, struct slice opening, struct delta_source 
 void delta_source_close(struct delta_source *);
 /* Frame from the stage. -DRS_EPROTOCOL. */
 int delta_source_feed(struct delta_source *, struct slice frame);
-/* 1: *frame (cleared first) holds the next frame; 0: the conversation is over; -EAGAIN: feed first; -DRS_EHORIZON: 'to' was retired meanwhile (open again). */
+/*
+ * 1: *frame (cleared first) holds the next frame; 0: the conversation is over; -EAGAIN: feed first; -DRS_EHORIZON: 'to' was
+ * retired meanwhile (open again).
+ */
 int delta_source_next(struct delta_source *, struct buffer *frame);
 
-/* A whole delta previous..version as one run of bytes <= bytes_max, if it fits and needs no chunk: else -DRS_ETOOBIG. Works in the open write transaction before its commit too. */
+/*
+ * A whole delta previous..version as one run of bytes <= bytes_max, if it fits and needs no chunk: else -DRS_ETOOBIG. Works in the
+ * open write transaction before its commit too.
+ */
 int delta_inline_make(struct txn *, version_t from, version_t to, size_t bytes_max, struct buffer *ret_bytes);
 
 /* --- the side that wants it: the single writer of its store; each call is given the write transaction, and the caller commits when it likes
@@ -48,7 +54,10 @@ void stage_free(struct stage *);
 int stage_feed(struct stage *, struct txn *, struct slice frame);
 /* 1: *frame holds a frame for the source; 0: nothing to say now. Call until 0 after each feed. */
 int stage_next(struct stage *, struct txn *, struct buffer *frame);
-/* All here? Then stage_commit makes 'to' current (in this transaction). Digest differs: -DRS_EDIGEST; the caller drops the stage and asks for a complete copy. */
+/*
+ * All here? Then stage_commit makes 'to' current (in this transaction). Digest differs: -DRS_EDIGEST; the caller drops the stage and asks
+ * for a complete copy.
+ */
 bool stage_ready(const struct stage *, struct txn *);
 int stage_commit(struct stage *, struct txn *, struct version_info *ret_info);
 /* Drop what is staged, a bounded amount a call. */

@@ -83,7 +83,8 @@ int store_join(struct store *, const struct did *, const uint8_t secret[16]);
 
 /*
  * Transactions. Readers: any number, any thread, each sees the store as committed when it began (or was resumed); slices into
- * the store die with the transaction, in a write transaction already with its next write. A reader belongs to one thread at a time. Writer: one at a time, begun and ended by one thread.
+ * the store die with the transaction, in a write transaction already with its next write. A reader belongs to one thread at a time.
+ * Writer: one at a time, begun and ended by one thread.
  * A long-lived reader must be parked when idle: while it is open no page that it can see is reused.
  */
 int txn_begin_read(struct store *, struct txn **ret_txn);

@@ -42,16 +42,19 @@ die() {
 	exit 1
 }
 
+# Not in a subshell: a claim may be about this shell's own children ('wait').
 check() {
-	local text=$1 output
+	local text=$1 output=$T/check-output code
 	shift
-	if output=$("$@" 2>&1); then
+	"$@" >"$output" 2>&1
+	code=$?
+	if [ $code -eq 0 ]; then
 		ok "$text"
 	else
 		not_ok "$text"
-		printf '%s\n' "$*" "$output" | head -n 40 | sed 's/^/#   /'
-		return 1
+		{ printf '%s\n' "$*" && cat "$output"; } | head -n 40 | sed 's/^/#   /'
 	fi
+	return $code
 }
 
 refused() { # refused WORDS COMMAND…: it fails, and says so with these words

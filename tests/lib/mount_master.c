@@ -1,7 +1,7 @@
 /*
  * Mounts a master's store without a network, in the foreground, until it is unmounted or gets SIGINT or SIGTERM; for trying and measuring.
  *
- *   mount_master STATE MOUNTPOINT [sync_close] [publish_delay_ms] [verbose]
+ *   mount_master STATE MOUNTPOINT [sync_close] [publish_delay_ms] [verbose|quiet] [retain_versions]
  */
 #include <signal.h>
 #include <stdio.h>
@@ -42,7 +42,7 @@ static int fail(const char *what, int error)
 int main(int argc, char **argv)
 {
 	if (argc < 3)
-		return fail("usage: mount_master STATE MOUNTPOINT [sync_close] [publish_delay_ms] [verbose]", -22);
+		return fail("usage: mount_master STATE MOUNTPOINT [sync_close] [publish_delay_ms] [verbose|quiet] [retain_versions]", -22);
 	struct store_options store_options = { .dir = argv[1], .role = STORE_MASTER, .create = true };
 	struct master_mount_options options = {
 		.mountpoint = argv[2],
@@ -50,7 +50,7 @@ int main(int argc, char **argv)
 		.allow_other = geteuid() == 0,
 		.sync_close = argc > 3 && atoi(argv[3]),
 		.publish_delay_ms = argc > 4 ? (uint32_t)atoi(argv[4]) : 20,
-		.retain_versions = 100,
+		.retain_versions = argc > 6 ? (uint64_t)atoi(argv[6]) : 100,
 		.retain_ms = 1000,
 		.inline_bytes_max = 1280,
 	};

@@ -60,7 +60,7 @@ check "its pid file is gone" test ! -e "$T/back.pid"
 step "as systemd would start it"
 perl -MSocket -e '
 	socket(my $s, PF_UNIX, SOCK_DGRAM, 0) && bind($s, sockaddr_un($ARGV[0])) or die $!;
-	open(my $out, ">", $ARGV[1]); $out->autoflush(1) if $out->can("autoflush");
+	open(my $out, ">", $ARGV[1]) or die $!;
 	while (defined recv($s, my $text, 4096, 0)) { syswrite($out, $text) }' "$T/notify" "$T/notified" &
 extra_pids+=($!)
 await 5 test -S "$T/notify"
