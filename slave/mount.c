@@ -1,5 +1,6 @@
 /*
- * The life of the slave's mount: making and unmaking it, the threads that serve it, and a stale mount of a killed daemon in its place.
+ * The life of the slave's mount: making and unmaking it, the threads that serve it, and a stale mount of a killed daemon in its
+ * place.
  */
 #include "slave/mount.h"
 
