@@ -4,7 +4,7 @@
  *
  *   new ---- start ----> mounted, serving ---- stop, or unmounted by somebody, or an error ----> ended ---- free
  *
- * The thread reads requests until none waits; then it commits if it is time to, or sleeps until it will be, or a request comes.
+ * The thread reads requests until none has come for a moment; then it commits if it is time to, or sleeps until it will be, or a request comes.
  */
 #include "master/mount.h"
 
@@ -30,6 +30,7 @@
 
 #define BACKGROUND_MAX 64      /* requests of the kernel's own (write-back, read-ahead) at once */
 #define PARKED_SERVED_MAX 64   /* requests that are served while somebody waits for a commit */
+#define PATIENCE 10000         /* ns: a busy program asks again within this time; to sleep and be woken would take longer */
 #define ROOT_BYTES 1024
 
 /* --- operations */
@@ -173,7 +174,8 @@ static int serve(struct master_mount *m)
 		} else if (got == -EAGAIN) {
 			if (atomic_load(&m->stopping) && !m->parked_count)
 				break;
-			ret = rest(m, served_at);
+			if (publish_clock() - served_at > PATIENCE || m->parked_count)
+				ret = rest(m, served_at);
 		} else if (got != -EINTR) {
 			ret = got;
 			break;

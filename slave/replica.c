@@ -391,6 +391,8 @@ static int commit_inline(void *user, struct slice delta, struct drs_version *ret
 		error = txn_commit(txn);
 	if (error == -DRS_EDIGEST)
 		return different(r);
+	if (error == -DRS_EHORIZON || error == -EBUSY)
+		return error; /* it leads on from another version than ours, or a pull was interrupted: a pull brings it */
 	if (error < 0)
 		return failed(r, error, "apply a small delta");
 	committed(r, info.version, ret_version);

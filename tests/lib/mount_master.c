@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "drsfs/error.h"
@@ -17,11 +18,13 @@ static bool verbose;
 
 static void published(void *user, const struct version_info *info, struct slice inline_delta)
 {
+	struct timespec now;
 	(void)user;
+	clock_gettime(CLOCK_REALTIME, &now);
 	versions++;
 	inline_deltas += inline_delta.size > 0;
 	if (verbose)
-		printf("version %lu: %lu records, %lu bytes, inline %zu\n", (unsigned long)info->version, (unsigned long)info->records,
+		printf("%ld.%09ld version %lu: %lu records, %lu bytes, inline %zu\n", now.tv_sec, now.tv_nsec, (unsigned long)info->version, (unsigned long)info->records,
 		       (unsigned long)info->bytes, inline_delta.size);
 }
 

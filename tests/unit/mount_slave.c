@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -427,7 +429,7 @@ Test(mount_slave, hard_links_change_under_all_names)
 	tree_commit(t);
 	begin_mount();
 	for (int version = 0; version < 5; version++) {
-		char text[16];
+		char text[32];
 		uint64_t ino = attributes("dir/0").st_ino;
 
 		for (int i = 0; i < 40; i++) {
@@ -716,6 +718,80 @@ Test(mount_slave, the_mount_of_a_killed_daemon_is_replaced)
 	must(store_open(&options, &w.tree.store), "store_open");
 	begin_mount();
 	says("f", "text");
+}
+
+/* Where the machine keeps /dev/fuse to root, a namespace with one for everybody, as distributions have it. */
+static bool open_fuse_to_all(void)
+{
+	char device[100];
+
+	snprintf(device, sizeof(device), "%s/fuse", w.tree.dir);
+	return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mknod(device, S_IFCHR | 0666, makedev(10, 229)) == 0 && chmod(device, 0666) == 0 &&
+	       mount(device, "/dev/fuse", NULL, MS_BIND, NULL) == 0;
+}
+
+/* With fusermount3; then the mount is this user's only. */
+Test(mount_slave, an_ordinary_user_mounts)
+{
+	struct stat s;
+	int status;
+
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (!open_fuse_to_all() || setgid(65534) < 0 || setuid(65534) < 0)
+			_exit(1);
+		tree_open(&w.tree, STORE_MASTER);
+		tree_begin(&w.tree);
+		tree_file(&w.tree, INO_ROOT, "f", "text");
+		tree_commit(&w.tree);
+		begin_mount();
+		bool right = strcmp(content("f"), "text") == 0 && stat(at("f"), &s) == 0;
+		slave_mount_free(w.mount);
+		right = right && stat(at("f"), &s) < 0 && errno == ENOENT;
+		tree_close(&w.tree);
+		_exit(right ? 0 : 2);
+	}
+	cr_assert(eq(i32, waitpid(pid, &status, 0), pid));
+	cr_assert(eq(i32, status, 0));
+}
+
+Test(mount_slave, acls_are_enforced_and_change_with_a_flip)
+{
+	/* version 2; owner rw-, user 65534 r--, group ---, mask r--, other --- */
+	static const uint8_t allowed[] = { 2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 254, 255, 0, 0, 4, 0, 0, 0, 255, 255, 255, 255,
+					   16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255 };
+	struct slave_mount_options options = { .mountpoint = w.tree.mnt, .allow_other = true };
+	struct tree *t = &w.tree;
+
+	tree_begin(t);
+	ino_id f = tree_file(t, INO_ROOT, "f", "text");
+	tree_chmod(t, f, 0640);
+	tree_xattr(t, f, "system.posix_acl_access", allowed, sizeof(allowed));
+	tree_commit(t);
+	cr_assert(zero(i32, chmod(t->dir, 0755)));
+	must(slave_mount_new(t->store, &options, on_ended, &w, &w.mount), "slave_mount_new");
+	must(slave_mount_start(w.mount), "slave_mount_start");
+	for (int expected = 0; expected <= EACCES; expected += EACCES) {
+		int status;
+		pid_t pid = fork();
+		if (pid == 0) {
+			if (setgid(65533) < 0 || setuid(65534) < 0)
+				_exit(1);
+			int fd = open(at("f"), O_RDONLY);
+			_exit(fd < 0 ? errno : 0);
+		}
+		cr_assert(eq(i32, waitpid(pid, &status, 0), pid));
+		cr_assert(eq(i32, WEXITSTATUS(status), expected));
+		if (expected)
+			break;
+		tree_begin(t);
+		struct record_key key = record_key_xattr(f, "system.posix_acl_access", 23);
+		must(record_delete(t->txn, t->at, &key), "record_delete");
+		tree_chmod(t, f, 0600);
+		commit_and_flip();
+	}
 }
 
 Test(mount_slave, a_mountpoint_that_is_none_is_refused)
