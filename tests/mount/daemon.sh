@@ -59,10 +59,8 @@ check "its pid file is gone" test ! -e "$T/back.pid"
 
 step "as systemd would start it"
 perl -MSocket -e '
-	socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die $!;
-	bind($s, sockaddr_un($ARGV[0])) or die $!;
-	open(my $out, ">", $ARGV[1]) or die $!;
-	while (defined recv($s, my $text, 4096, 0)) { syswrite($out, $text) }' "$T/notify" "$T/notified" &
+	socket(my $in, PF_UNIX, SOCK_DGRAM, 0) && bind($in, sockaddr_un($ARGV[0])) && open(my $out, ">", $ARGV[1]) or die $!;
+	while (defined recv($in, my $text, 4096, 0)) { syswrite($out, $text) }' "$T/notify" "$T/notified" &
 extra_pids+=($!)
 await 5 test -S "$T/notify"
 NOTIFY_SOCKET=$T/notify "$DRSFS" master "${options[@]}" "$T/other" >>"$T/log/back" 2>&1 &

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Ordinary users: modes count on both mounts; and a whole cluster runs without root where fusermount3 is. (F1)
+# Ordinary users: modes count on both mounts. (F1)
 . "$(dirname "$0")/../lib/lib.sh"
 scenario "users"
 [ "$(id -u)" = 0 ] || { skip "needs root to become somebody else"; exit 0; }
@@ -21,21 +21,3 @@ check "but in /tmp" as 12345 touch "$M/tmp/mine"
 check "it is theirs" eval '[ "$(stat -c %u "$M/tmp/mine")" = 12345 ]'
 check "another user may not remove it (sticky)" refused 'Operation not permitted' as 23456 rm -f "$M/tmp/mine"
 equal
-
-step "a cluster of a user's own"
-if ! command -v fusermount3 >/dev/null || [ ! -u "$(command -v fusermount3)" ] || ! as 12345 test -w /dev/fuse; then
-	skip "fusermount3 or /dev/fuse is not for users here"
-	exit 0
-fi
-mkdir "$T/own" && chown 12345:12345 "$T/own"
-as 12345 test -x "$DRSFS" || { cp "$DRSFS" "$T/drsfs" && chmod 755 "$T/drsfs" && DRSFS=$T/drsfs; }
-if ! as 12345 test -x "$root/tests/cluster"; then
-	skip "a user may not run the scripts in $root"
-	exit 0
-fi
-extra_clusters+=("$T/own")
-check "it comes up" as 12345 "$root/tests/cluster" up "$T/own" 2
-check "the user writes" as 12345 cp -r "$root/drsfs" "$T/own/master/"
-check "and waits" as 12345 "$root/tests/cluster" wait "$T/own"
-check "and reads" as 12345 diff -r "$root/drsfs" "$T/own/slave2/drsfs"
-check "it goes down" as 12345 "$root/tests/cluster" down "$T/own"
