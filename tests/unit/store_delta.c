@@ -510,3 +510,16 @@ Test(store_delta, mutated_inline_deltas_are_refused_and_change_nothing)
 	buffer_fini(&bytes);
 	buffer_fini(&bad);
 }
+
+Test(store_delta, what_is_pending_is_never_in_a_delta_R3_5)
+{
+	version_t sealed = make_round(0);
+	struct txn *txn = begin_write(master);
+	for (ino_id ino = 2; ino < 50; ino++)
+		put_file(txn, ino, 9);
+	ok(txn_commit(txn)); /* durable, but not sealed: work in progress */
+	cr_assert(state_of(master).pending > sealed);
+	ok(pull(master, &slave, false));
+	cr_expect_eq(current_of(slave), sealed);
+	check_same();
+}
