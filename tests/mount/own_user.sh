@@ -3,14 +3,14 @@
 . "$(dirname "$0")/../lib/lib.sh"
 # As root, and where /dev/fuse is only for root: in a mount namespace with a device that is for all, as on most machines.
 if [ "$(id -u)" = 0 ] && [ -e /dev/fuse ] && [ -z "${OWN_USER:-}" ]; then
-	export OWN_USER=12345
+	export OWN_USER=nobody # fusermount3 wants a user who has a name
 	exec unshare --mount --propagation private "$0"
 fi
 scenario "a cluster of a user's own"
 chmod 755 "$T"
 if [ -n "${OWN_USER:-}" ]; then
 	mount -t tmpfs -o mode=755,dev none /mnt && mknod -m 666 /mnt/fuse c 10 229 && mount --bind /mnt/fuse /dev/fuse || { skip "no device can be made here"; exit 0; }
-	as_user() { setpriv --reuid "$OWN_USER" --regid "$OWN_USER" --clear-groups "$@"; }
+	as_user() { setpriv --reuid "$OWN_USER" --regid "$(id -g "$OWN_USER")" --clear-groups "$@"; }
 else
 	as_user() { "$@"; }
 fi
@@ -20,7 +20,7 @@ as_user test -x "$DRSFS" || { cp "$DRSFS" "$T/drsfs" && chmod 755 "$T/drsfs" && 
 mkdir "$T/own" && chown "${OWN_USER:-$(id -u)}" "$T/own"
 extra_clusters+=("$T/own")
 
-check "it comes up" as_user "$root/tests/cluster" up "$T/own" 2
+check "it comes up" as_user "$root/tests/cluster" up "$T/own" 2 || exit
 check "the user writes" as_user cp -r "$root/drsfs" "$T/own/master/"
 check "an odd tree, too" as_user bash -c ". '$root/tests/lib/lib.sh'; odd_tree '$T/own/master/odd'"
 check "and waits" as_user "$root/tests/cluster" wait "$T/own"
