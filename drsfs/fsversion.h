@@ -1,6 +1,6 @@
 /*
- * The file system's versions as the DRS layer carries them (R1.2): the store's number, big-endian, in the first eight bytes, zeros after it.
- * This is the one place that knows; the layer itself only compares them through fs_version_ops.
+ * The file system's versions as the DRS layer carries them (R1.2): the store's number, big-endian, in the first eight bytes,
+ * zeros after it. This is the one place that knows; the layer itself only compares them through fs_version_ops.
  */
 #ifndef DRSFS_FSVERSION_H
 #define DRSFS_FSVERSION_H

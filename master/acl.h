@@ -1,6 +1,7 @@
 /*
  * POSIX access control lists, as the kernel encodes them in system.posix_acl_access and _default: what chmod, creation in a directory
- * with a default list, and setting a list mean for list and mode. With FUSE_CAP_POSIX_ACL the kernel checks access by the lists and leaves this to us.
+ * with a default list, and setting a list mean for list and mode. With FUSE_CAP_POSIX_ACL the kernel checks access by the lists and
+ * leaves this to us.
  */
 #ifndef MASTER_ACL_H
 #define MASTER_ACL_H

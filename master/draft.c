@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "drsfs/error.h"
 #include "master/names.h"
 
 #define FORGET_BYTES 256
@@ -390,7 +389,7 @@ static int links_publish(struct live *live, struct draft *d, struct node_time no
 	live->finished = true;
 	struct node node;
 	if (d->nlink_published) {
-		int ret = node_published(live, live->writer, d->ino, &node);
+		int ret = node_published(live->writer, d->ino, &node);
 		if (ret < 0)
 			return broken_by(live, ret);
 		node.nlink = d->nlink_published;

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "drsfs/error.h"
 #include "master/draft.h"
 
 #define STAT_BLOCK_BYTES 512
@@ -156,9 +155,8 @@ int live_drop(struct live *live, version_t at, const struct record_key *key)
 
 /* --- nodes */
 
-int node_published(struct live *live, struct txn *txn, ino_id ino, struct node *ret_node)
+int node_published(struct txn *txn, ino_id ino, struct node *ret_node)
 {
-	(void)live;
 	struct record_key key = record_key_node(ino);
 	struct slice value;
 	int ret = record_get(txn, published_view(txn), &key, &value, NULL);
@@ -173,7 +171,7 @@ int node_live(struct live *live, struct txn *txn, ino_id ino, struct node *ret_n
 		return 0;
 	}
 	/* The kernel looks a path up once more when it hears ESTALE, so that an open beside a rename never fails. */
-	int ret = node_published(live, txn, ino, ret_node);
+	int ret = node_published(txn, ino, ret_node);
 	return ret == -ENOENT ? -ESTALE : ret;
 }
 

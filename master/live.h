@@ -70,7 +70,7 @@ int live_drop(struct live *, version_t at, const struct record_key *);
 
 /* --- nodes. Content that a node points to is valid until the next change. */
 int node_live(struct live *, struct txn *, ino_id, struct node *ret_node);      /* -ESTALE if there is none */
-int node_published(struct live *, struct txn *, ino_id, struct node *ret_node); /* -ENOENT */
+int node_published(struct txn *, ino_id, struct node *ret_node); /* -ENOENT */
 /* Change a node: in its draft if it is drafted, else finished. */
 int node_change(struct live *, ino_id, const struct node *);
 int node_put(struct live *, version_t at, ino_id, const struct node *);

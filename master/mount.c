@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +21,10 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "drsfs/error.h"
+#include "drsfs/mountpoint.h"
 #include "master/serve.h"
 
 #define BACKGROUND_MAX 64      /* requests of the kernel's own (write-back, read-ahead) at once */
@@ -225,22 +224,6 @@ static void *thread_main(void *user)
 
 /* --- the mountpoint */
 
-/* A mount whose daemon was killed leaves the mountpoint unusable until it is unmounted. */
-static int stale_unmount(const char *mountpoint)
-{
-	if (geteuid() == 0)
-		return umount2(mountpoint, MNT_DETACH) < 0 ? -errno : 0;
-	char *arguments[] = { "fusermount3", "-u", "-z", "--", (char *)(uintptr_t)mountpoint, NULL };
-	extern char **environ;
-	pid_t pid;
-	int status, ret = posix_spawnp(&pid, arguments[0], NULL, NULL, arguments, environ);
-	if (ret)
-		return -ret;
-	if (waitpid(pid, &status, 0) < 0)
-		return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOTCONN;
-}
-
 /* Files that a mount would hide are somebody's mistake; what a new file system is born with is not. */
 static int mountpoint_check_empty(const char *mountpoint)
 {
@@ -267,20 +250,11 @@ static int mountpoint_check_store(const char *mountpoint, const char *dir)
 	return inside ? -EINVAL : 0;
 }
 
-static int mountpoint_prepare(struct master_mount *m)
+static int mountpoint_check(struct master_mount *m)
 {
-	struct stat st;
-	int ret = stat(m->mountpoint, &st) < 0 ? -errno : 0;
-	if (ret == -ENOTCONN) {
-		ret = stale_unmount(m->mountpoint);
-		if (ret == 0)
-			ret = stat(m->mountpoint, &st) < 0 ? -errno : 0;
-	}
-	if (ret < 0)
-		return ret;
-	if (!S_ISDIR(st.st_mode))
-		return -ENOTDIR;
-	ret = mountpoint_check_store(m->mountpoint, store_dir(m->live.store));
+	int ret = mountpoint_prepare(m->mountpoint);
+	if (ret == 0)
+		ret = mountpoint_check_store(m->mountpoint, store_dir(m->live.store));
 	return ret < 0 ? ret : mountpoint_check_empty(m->mountpoint);
 }
 
@@ -345,7 +319,7 @@ static int thread_start(struct master_mount *m)
 
 int master_mount_start(struct master_mount *m)
 {
-	int ret = mountpoint_prepare(m);
+	int ret = mountpoint_check(m);
 	if (ret < 0)
 		return ret;
 	errno = 0;

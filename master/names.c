@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "drsfs/error.h"
 #include "master/acl.h"
 
 #define NAME_CHANGE_BYTES 1024 /* a name, its node, its directory: more than their records take */
@@ -239,11 +238,10 @@ static int place_resolve(struct live *live, const struct name *name, struct plac
 
 /* --- making */
 
-static int inherit_default_acl(struct live *live, struct txn *txn, ino_id parent, uint32_t umask, struct node *node, struct acl *ret_default)
+static int inherit_default_acl(struct txn *txn, ino_id parent, uint32_t umask, struct node *node, struct acl *ret_default)
 {
 	struct slice value;
 	int ret = S_ISLNK(node->mode) ? -ENODATA : xattr_get(txn, parent, ACL_DEFAULT, &value);
-	(void)live;
 	ret_default->size = 0;
 	if (ret == -ENODATA) {
 		node->mode &= ~(S_ISLNK(node->mode) ? 0 : umask);
@@ -311,7 +309,7 @@ int name_create(struct live *live, const struct name *name, struct node *node, c
 	if (ret == 0 && place.live.child)
 		ret = -EEXIST;
 	if (ret == 0)
-		ret = inherit_default_acl(live, txn, name->parent, creator->umask, node, &inherited);
+		ret = inherit_default_acl(txn, name->parent, creator->umask, node, &inherited);
 	if (ret < 0)
 		return ret;
 	node_init(node, creator, &parent, name->parent);

@@ -2,10 +2,10 @@
 #include <errno.h>
 #include <time.h>
 
-#include "drsfs/error.h"
 #include "master/serve.h"
 
 #define ATTRIBUTES_BYTES 1024 /* a node's record */
+#define ECHO_SECONDS 1
 #define BLOCK_BYTES 4096
 #define NODE_BYTES_ABOUT 512  /* how much a further node takes, for statfs's free inodes */
 
@@ -53,6 +53,18 @@ static void node_set(struct node *node, const struct stat *st, int to_set)
 	node->ctime = to_set & FUSE_SET_ATTR_CTIME ? time_of(st->st_ctim) : now;
 }
 
+/*
+ * After a rename, a link or a change of extended attributes the kernel tells the ctime that it gave the node, which we have done a moment
+ * before by our own clock: not worth another version.
+ */
+static bool is_echo(const struct node *node, const struct stat *st, int to_set)
+{
+	struct node_time mtime = time_of(st->st_mtim);
+	int64_t apart = st->st_ctim.tv_sec - node->ctime.seconds;
+	return to_set == (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME) && mtime.seconds == node->mtime.seconds &&
+	       mtime.nanoseconds == node->mtime.nanoseconds && apart >= -ECHO_SECONDS && apart <= ECHO_SECONDS;
+}
+
 static int attributes_change(struct master_mount *m, ino_id ino, const struct stat *st, int to_set)
 {
 	struct txn *txn;
@@ -62,7 +74,7 @@ static int attributes_change(struct master_mount *m, ino_id ino, const struct st
 		ret = acl_follow_mode(&m->live, txn, ino, st->st_mode);
 	if (ret == 0)
 		ret = node_live(&m->live, txn, ino, &node);
-	if (ret < 0)
+	if (ret < 0 || is_echo(&node, st, to_set))
 		return ret;
 	node_set(&node, st, to_set);
 	return node_change(&m->live, ino, &node);

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "drsfs/error.h"
 #include "master/serve.h"
 
 #define COOKIE_DOT 1

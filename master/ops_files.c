@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "drsfs/error.h"
 #include "master/serve.h"
 
 #define WRITE_BYTES 4096                      /* records and lists beside the data itself */
@@ -438,8 +437,8 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	reply_durable(req, ret);
 }
 
-void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void *argument, struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_size,
-	      size_t out_size)
+void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void *argument, struct fuse_file_info *fi, unsigned flags, const void *in,
+	      size_t in_size, size_t out_size)
 {
 	(void)ino, (void)command, (void)argument, (void)fi, (void)flags, (void)in, (void)in_size, (void)out_size;
 	fuse_reply_err(req, ENOTTY);

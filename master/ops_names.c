@@ -3,7 +3,6 @@
 #include <limits.h>
 #include <string.h>
 
-#include "drsfs/error.h"
 #include "master/serve.h"
 
 /* --- finding */

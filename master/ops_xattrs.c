@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/xattr.h>
 
-#include "drsfs/error.h"
 #include "master/acl.h"
 #include "master/serve.h"
 

@@ -1,11 +1,13 @@
 /*
- * What visits do differently on account of a flip, besides giving timeout 0. A listing and an ACL have no timeout: the kernel keeps them whatever it is
- * told. So it is noted who was given one, and the kernel is kept from trusting a listing by the one thing that it checks, the directory's mtime.
+ * What visits do differently on account of a flip, besides giving timeout 0. A listing and an ACL have no timeout: the kernel keeps
+ * them whatever it is told. So it is noted who was given one, and the kernel is kept from trusting a listing by the one thing that
+ * it checks, the directory's mtime.
  *
  * - Given: nodes of which a listing or an ACL was answered during the flip.
  * - Free: nodes found not to be concerned by what changes; what is given of them is not noted again.
- * - Blurred: directories that show an mtime a few nanoseconds off, another one each time, never to be kept. Whatever listing the kernel keeps of
- *   such a directory is found outdated when it is next opened; it is at the latest when the directory is sharp again.
+ * - Blurred: directories that show an mtime a little earlier than theirs, another one each time, never to be kept. Whatever listing
+ *   the kernel keeps of such a directory is found outdated when it is next opened, at the latest when the directory is sharp again.
+ *   By less than lies between two versions, so that it is not the mtime of the version before.
  */
 #include "slave/caution.h"
 
@@ -80,11 +82,13 @@ bool caution_is_blurred(const struct caution *c, ino_id dir)
 	return set_has(&c->blurred, dir);
 }
 
-uint32_t caution_blurs(struct caution *c, uint32_t nanoseconds)
+void caution_blurs(struct caution *c, struct timespec *mtime)
 {
-	uint32_t off = 1 + atomic_fetch_add(&c->blur, 1) % BLUR_NANOSECONDS_MAX;
-
-	return nanoseconds >= off ? nanoseconds - off : nanoseconds + off;
+	mtime->tv_nsec -= 1 + (long)(atomic_fetch_add(&c->blur, 1) % BLUR_NANOSECONDS_MAX);
+	if (mtime->tv_nsec < 0) {
+		mtime->tv_nsec += 1000000000;
+		mtime->tv_sec--;
+	}
 }
 
 /* ---- the flip: it holds the gate for writing, as everything is read without a lock */

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "slave/nodes.h"
 
@@ -36,7 +37,7 @@ void caution_fini(struct caution *);
 /* Visits. */
 int caution_gives(struct caution *, node_id, enum given_kind);      /* before the reply of a cautious visit; -ENOMEM */
 bool caution_is_blurred(const struct caution *, ino_id dir);
-uint32_t caution_blurs(struct caution *, uint32_t nanoseconds);     /* of an mtime: not these, and not those of the last time */
+void caution_blurs(struct caution *, struct timespec *mtime);         /* to what it was not, and was not the last time either */
 
 /* The flip, with the gate held for writing. -ENOMEM. */
 int caution_free(struct caution *, node_id);

@@ -1,32 +1,36 @@
 /*
- * The flip: the step of everything that is seen from one version to the next (F4). It keeps this promise: once any process has seen something
- * new, no process sees anything old.
+ * The flip: the step of everything that is seen from one version to the next (F4). It keeps this promise: once any process has
+ * seen something new, no process sees anything old.
  *
- *   1. Pass the gate: every answer from now on is cautious, still about the old version, but with timeout 0. Older answers are on their way at most
- *      as far as the kernel.
+ *   1. Pass the gate: every answer from now on is cautious, still about the old version, but with timeout 0. Older answers are on
+ *      their way at most as far as the kernel.
  *   2. Take from the kernel whatever the new version changes. Afterwards nothing of that is cached.
  *   3. Pass the gate: the new version is what is shown; answers are kept again.
  *   4. See to what slipped in during step 2 and has no timeout.
  *
- * No request waits for step 2, since taking an entry away needs its directory's lock, which the kernel holds while it waits for an answer.
+ * No request waits for step 2, since taking an entry away needs its directory's lock, which the kernel holds while it waits for
+ * an answer.
  *
- * What the kernel may be doing meanwhile with an older answer, that it may keep for ever (fs/fuse/dir.c, readdir.c, inode.c of Linux 6.x):
- * - Lookups and listings hold their directory's lock from before the request until the answer is in the caches; taking an entry away
- *   takes the same lock exclusively. So afterwards no such answer is under way in that directory. Where attributes only have changed, the entry
- *   stays, but its directory's lock must have been passed (barrier) before the attributes are taken away: else a lookup could yet make the
- *   inode, with the old ones.
- * - An entry that is looked at again after its timeout does not hold that lock. Its late answer renews an entry that has been unhashed,
- *   which nobody finds any more; merely expiring it would not do. Its late attributes are refused, because those of the inode
- *   were taken away after it was sent (attr_version); a getattr's too, and ACLs likewise (a sentinel).
- * - A listing is kept with the mtime that the directory had when its listing began, and is dropped when mtime has changed. If the names change and
- *   mtime does not (rsync sets it back), what is cached is dropped, and mtime is blurred (caution.c) from then on.
- * - Listings and ACLs have no timeout, so a cautious visit notes that it gave one. An old listing that is on its way during step 3 could get into a
- *   cache that was begun with the new mtime: until the directory's lock has been passed once more its mtime is blurred, so nobody looks
- *   into such a cache. ACLs are simply taken away once more.
- * - stat reads attributes without a lock, and sees that they are good a moment before the last of them is stored. So the first answer after a change
- *   is still not to be kept (nodes_refresh).
+ * What the kernel may be doing meanwhile with an older answer, that it may keep for ever (fs/fuse/dir.c, readdir.c, inode.c of
+ * Linux 6.x):
+ * - Lookups and listings hold their directory's lock from before the request until the answer is in the caches; taking an entry
+ *   away takes the same lock exclusively. So afterwards no such answer is under way in that directory. Where attributes only have
+ *   changed, the entry stays, but its directory's lock must have been passed (barrier) before the attributes are taken away: else
+ *   a lookup could yet make the inode, with the old ones.
+ * - An entry that is looked at again after its timeout does not hold that lock. Its late answer renews an entry that has been
+ *   unhashed, which nobody finds any more; merely expiring it would not do. Its late attributes are refused, because those of the
+ *   inode were taken away after it was sent (attr_version); a getattr's too, and ACLs likewise (a sentinel).
+ * - A listing is kept with the mtime that the directory had when its listing began, and is dropped when mtime has changed. If the
+ *   names change and mtime does not (rsync sets it back), what is cached is dropped, and mtime is blurred (caution.c) from then
+ *   on.
+ * - Listings and ACLs have no timeout, so a cautious visit notes that it gave one. An old listing that is on its way during step
+ *   3 could get into a cache that was begun with the new mtime: until the directory's lock has been passed once more its mtime is
+ *   blurred, so nobody looks into such a cache. ACLs are simply taken away once more.
+ * - stat reads attributes without a lock, and sees that they are good a moment before the last of them is stored. So the first
+ *   answer after a change is still not to be kept (nodes_refresh).
  *
- * Not here: keeping the old version's records while a reader has them open (nodes_leave says which they are; retention asks slave_mount_holds).
+ * Not here: keeping the old version's records while a reader has them open (nodes_leave says which they are; retention asks
+ * slave_mount_holds).
  */
 #include <errno.h>
 
@@ -383,7 +387,7 @@ static int move(struct flip *f)
 	return error;
 }
 
-/* No old listing is on its way into the kernel any more once its directory's lock was passed: from then on it may trust mtime again. */
+/* Once a directory's lock was passed no old listing of it is on its way any more: from then on the kernel may trust mtime again. */
 static void settle(struct flip *f)
 {
 	struct caution *c = &f->mount->caution;

@@ -1,6 +1,7 @@
 /*
- * Listing directories, without any state between requests: an entry's position is the hash of its name, so a listing goes on after the
- * last name that it gave, whatever was added or removed meanwhile. A run of names of one hash is given whole or not at all.
+ * Listing directories, without any state between requests: an entry's position is the hash of its name, so a listing goes on
+ * after the last name that it gave, whatever was added or removed meanwhile. A run of names of one hash is given whole or not at
+ * all.
  *
  * The number that a listing tells with a file's name is the file's plain inode number, not st_ino: a listing that the kernel keeps
  * has to stay right when only the content of a file changes.

@@ -1,29 +1,27 @@
 /*
- * The life of the slave's mount: making and unmaking it, the threads that serve it, and a stale mount of a killed daemon in its place.
+ * The life of the slave's mount: making and unmaking it, the threads that serve it, and a stale mount of a killed daemon in its
+ * place.
  */
 #include "slave/mount.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "drsfs/buffer.h"
 #include "drsfs/error.h"
+#include "drsfs/mountpoint.h"
 #include "slave/serve.h"
 
 #define THREADS_MAX 8
 #define READ_AHEAD_KIB 1024
-#define STALE_MOUNTS_MAX 16
 
 extern char **environ;
 
@@ -205,44 +203,6 @@ static void stop_servers(struct slave_mount *m)
 
 /* ---- the place to mount on */
 
-static int unmount_by_helper(const char *mountpoint)
-{
-	char *arguments[] = { "fusermount3", "-u", "-z", "-q", "--", (char *)mountpoint, NULL };
-	pid_t pid;
-	int status;
-
-	int error = posix_spawnp(&pid, arguments[0], NULL, NULL, arguments, environ);
-	if (error != 0)
-		return -error;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
-}
-
-/* A mount whose daemon was killed is there, but every request to it fails; statvfs always makes one. */
-static bool is_stale(const char *mountpoint)
-{
-	struct statvfs space;
-
-	return statvfs(mountpoint, &space) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
-}
-
-static int prepare_mountpoint(const char *mountpoint)
-{
-	struct stat s;
-	int error = 0;
-
-	for (unsigned i = 0; i < STALE_MOUNTS_MAX && error == 0 && is_stale(mountpoint); i++)
-		if (umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
-			error = unmount_by_helper(mountpoint);
-	if (error < 0)
-		return error;
-	if (stat(mountpoint, &s) < 0)
-		return -errno;
-	return S_ISDIR(s.st_mode) ? 0 : -ENOTDIR;
-}
-
 /* The kernel reads 128 KiB ahead on its own account; more is for root to say. Best effort. */
 static void raise_read_ahead(const char *mountpoint)
 {
@@ -291,7 +251,7 @@ static int mount_session(struct slave_mount *m)
 
 int slave_mount_start(struct slave_mount *m)
 {
-	int error = prepare_mountpoint(m->mountpoint);
+	int error = mountpoint_prepare(m->mountpoint);
 
 	if (error == 0)
 		error = show_current(m);

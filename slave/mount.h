@@ -1,9 +1,10 @@
 /*
  * The slave's mount: read-only, from the local replica, at local speed.
  *
- * The kernel's node ids stand for (inode, content version), so a node's content never changes and needs no open messages and no timeouts (F3, F6).
- * A few threads serve it, each with its own read transaction. A flip (F4) moves all of it from one version to the next: answers about what is
- * about to change get timeout 0, everything of that which the kernel holds is invalidated, then the shown version moves in one store.
+ * The kernel's node ids stand for (inode, content version), so a node's content never changes and needs no open messages and no
+ * timeouts (F3, F6). A few threads serve it, each with its own read transaction. A flip (F4) moves all of it from one version to
+ * the next: answers about what is about to change get timeout 0, everything of that which the kernel holds is invalidated, then
+ * the shown version moves in one store.
  */
 #ifndef SLAVE_MOUNT_H
 #define SLAVE_MOUNT_H
@@ -24,7 +25,7 @@ int slave_mount_new(struct store *, const struct slave_mount_options *, void (*e
 int slave_mount_start(struct slave_mount *); /* shows the store's current version; mounted when it returns 0 */
 /*
  * Show the store's current version, which has just been committed. Called by the store's writer, one flip at a time; on return nobody
- * sees the old one but who holds it open.
+ * sees the old one but who holds it open. After an error the old one goes on being shown, whole; try again.
  */
 int slave_mount_flip(struct slave_mount *);
 version_t slave_mount_shown(const struct slave_mount *);

@@ -1,7 +1,8 @@
 /*
- * The table: entries stand densely in one array, chained by index from hash buckets; the last entry moves into a hole. So memory follows the number
- * of nodes, and the unused tail of the array costs nothing. Nearly every node has one name, which stands in its entry; the names of
- * hard links are in an array beside it, into which they are put without looking, and which is sorted out when it is full.
+ * The table: entries stand densely in one array, chained by index from hash buckets; the last entry moves into a hole. So memory
+ * follows the number of nodes, and the unused tail of the array costs nothing. Nearly every node has one name, which stands in
+ * its entry; the names of hard links are in an array beside it, into which they are put without looking, and which is sorted out
+ * when it is full.
  */
 #include "slave/nodes.h"
 

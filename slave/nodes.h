@@ -1,14 +1,15 @@
 /*
  * What the kernel holds of the slave's mount: every node that it was given and has not forgotten, and the names by which it got it.
  *
- * A node id stands for (inode, content version), so that the content behind an id never changes: a file's new content is a new node, as after an
- * atomic rename. Directories have no content of their own and keep one id, their inode number. The id is also st_ino.
+ * A node id stands for (inode, content version), so that the content behind an id never changes: a file's new content is a new
+ * node, as after an atomic rename. Directories have no content of their own and keep one id, their inode number. The id is also
+ * st_ino.
  *
  *   63        40 39                                  0
  *   | content  |  inode number                       |     the low 24 bits of the content version (0: a directory)
  *
- * Two contents of one inode that are 2^24 versions apart share an id; the generation tells them apart, the kernel then gives up the older one.
- * Any thread may call. About 70 bytes a node.
+ * Two contents of one inode that are 2^24 versions apart share an id; the generation tells them apart, the kernel then gives up
+ * the older one. Any thread may call. About 70 bytes a node.
  */
 #ifndef SLAVE_NODES_H
 #define SLAVE_NODES_H

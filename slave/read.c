@@ -1,6 +1,7 @@
 /*
- * Reading content. The pieces of a file go from the store's pages to the kernel in one writev, without a copy in between; a file made of too
- * many small pieces for that is copied together first. Never less than asked for, unless the file ends: the kernel would take it for the end.
+ * Reading content. The pieces of a file go from the store's pages to the kernel in one writev, without a copy in between; a file
+ * made of too many small pieces for that is copied together first. Never less than asked for, unless the file ends: the kernel
+ * would take it for the end.
  */
 #include <errno.h>
 #include <limits.h>

@@ -1,12 +1,13 @@
 /*
- * The slave's user layer. Three ways lead to a new version: a pull (a conversation of frames, staged over as many transactions as it takes), a small
- * delta that came inline (one transaction), and taking a number alone. Each ends alike: commit, then flip the mount. Between them it tidies up.
+ * The slave's user layer. Three ways lead to a new version: a pull (a conversation of frames, staged over as many transactions as
+ * it takes), a small delta that came inline (one transaction), and taking a number alone. Each ends alike: commit, then flip the
+ * mount. Between them it tidies up.
  *
- * A pull's transaction stays open over many frames, since every commit writes the disk; it is committed when it has grown, when the pull pauses or
- * ends, and before anything else writes. What is committed of a pull is resumed after an interruption (R7.2).
+ * A pull's transaction stays open over many frames, since every commit writes the disk; it is committed when it has grown, when
+ * the pull pauses or ends, and before anything else writes. What is committed of a pull is resumed after an interruption (R7.2).
  *
- * Not here: when to do any of this (slave/core.h decides), what frames mean (store/delta.h), and logging: what goes wrong is returned,
- * and kept in words for whoever asks.
+ * Not here: when to do any of this (slave/core.h decides), what frames mean (store/delta.h), and logging: what goes wrong is
+ * returned, and kept in words for whoever asks.
  */
 #include "slave/replica.h"
 

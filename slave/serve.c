@@ -1,6 +1,7 @@
 /*
- * Requests about nodes and names, and the table of operations. Everything is answered from the store; nothing is remembered of a request but,
- * in the table of nodes, what the kernel was given. The mount is read-only for the kernel, so no request to change anything arrives.
+ * Requests about nodes and names, and the table of operations. Everything is answered from the store; nothing is remembered of a
+ * request but, in the table of nodes, what the kernel was given. The mount is read-only for the kernel, so no request to change
+ * anything arrives.
  */
 #include "slave/serve.h"
 
@@ -126,16 +127,18 @@ void visit_attributes(const struct visit *v, ino_id ino, const struct node *node
 		.st_ctim = stat_time(&node->ctime),
 	};
 	if (S_ISDIR(node->mode) && caution_is_blurred(&v->mount->caution, ino))
-		ret_stat->st_mtim.tv_nsec = caution_blurs(&v->mount->caution, node->mtime.nanoseconds);
+		caution_blurs(&v->mount->caution, &ret_stat->st_mtim);
 }
 
 /*
- * The kernel marks attributes as good before it has stored them all, and looks at them without a lock. So the first answer after a change is not to be
- * kept: when a later one marks them as good, the new ones are stored already.
+ * The kernel marks attributes as good before it has stored them all, and looks at them without a lock. So the first answer after a
+ * change is not to be kept: when a later one marks them as good, the new ones are stored already.
  */
 double visit_attributes_timeout(struct visit *v, node_id id)
 {
-	return v->cautious || nodes_is_fresh(v->mount->nodes, id) || caution_is_blurred(&v->mount->caution, id) ? 0 : v->timeout;
+	bool passing = v->cautious || caution_is_blurred(&v->mount->caution, id) || nodes_is_fresh(v->mount->nodes, id);
+
+	return passing ? 0 : v->timeout;
 }
 
 int visit_give(struct visit *v, ino_id ino, const struct node *node, struct node_place place, struct fuse_entry_param *ret_entry)
@@ -408,8 +411,8 @@ static void want(struct fuse_conn_info *connection, unsigned capabilities)
 }
 
 /*
- * Listings are cached, and checked against the directory's mtime (AUTO_INVAL_DATA). ACLs are enforced by the kernel. Splicing is off: replies go
- * straight from the store's pages, which a pipe would have to copy.
+ * Listings are cached, and checked against the directory's mtime (AUTO_INVAL_DATA). ACLs are enforced by the kernel. Splicing is
+ * off: replies go straight from the store's pages, which a pipe would have to copy.
  */
 static void serve_init(void *mount, struct fuse_conn_info *connection)
 {

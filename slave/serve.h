@@ -1,10 +1,11 @@
 /*
- * How the slave's mount serves requests: what its files share (mount.c life cycle, serve.c attributes and names, listing.c directories, read.c
- * content, flip.c the step from one version to the next, caution.c what is different meanwhile). Not for others.
+ * How the slave's mount serves requests: what its files share (mount.c life cycle, serve.c attributes and names, listing.c
+ * directories, read.c content, flip.c the step from one version to the next, caution.c what is different meanwhile). Not for
+ * others.
  *
- * Every request is a visit: from its beginning to its reply it holds the gate for reading and has a read transaction on the thread's own
- * reader. Visits never wait for the kernel, so the gate is always soon free for the flip, which passes it for writing twice: once to
- * make answers cautious (timeout 0), once to move the version that is shown.
+ * Every request is a visit: from its beginning to its reply it holds the gate for reading and has a read transaction on the
+ * thread's own reader. Visits never wait for the kernel, so the gate is always soon free for the flip, which passes it for
+ * writing twice: once to make answers cautious (timeout 0), once to move the version that is shown.
  */
 #ifndef SLAVE_SERVE_H
 #define SLAVE_SERVE_H
@@ -68,7 +69,7 @@ struct visit {
 int visit_begin(struct visit *, fuse_req_t); /* to be ended also after an error */
 void visit_end(struct visit *);
 
-/* The node behind an id that the kernel holds, as it was when it had this content; 'ret_view' (may be NULL) shows it. -ESTALE: no longer there. */
+/* The node behind an id that the kernel holds, as it was when it had this content; 'ret_view' (may be NULL) shows it. -ESTALE: gone. */
 int visit_node(struct visit *, node_id, struct node *ret_node, struct view *ret_view);
 /* The node that an inode number is in this view. -ENOENT. */
 int visit_inode(struct txn *, struct view, ino_id, struct node *ret_node);

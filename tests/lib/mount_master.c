@@ -24,8 +24,8 @@ static void published(void *user, const struct version_info *info, struct slice 
 	versions++;
 	inline_deltas += inline_delta.size > 0;
 	if (verbose)
-		printf("%ld.%09ld version %lu: %lu records, %lu bytes, inline %zu\n", now.tv_sec, now.tv_nsec, (unsigned long)info->version, (unsigned long)info->records,
-		       (unsigned long)info->bytes, inline_delta.size);
+		printf("%ld.%09ld version %lu: %lu records, %lu bytes, inline %zu\n", now.tv_sec, now.tv_nsec, (unsigned long)info->version,
+		       (unsigned long)info->records, (unsigned long)info->bytes, inline_delta.size);
 }
 
 static void ended(void *user, int error)

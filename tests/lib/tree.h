@@ -1,5 +1,6 @@
 /*
- * Trees for tests of the slave: a store that a test writes versions into directly, as a master's mount would, and a place of its own on disk.
+ * Trees for tests of the slave: a store that a test writes versions into directly, as a master's mount would, and a place of its own
+ * on disk.
  * Failures end the program: they are the test's own.
  */
 #ifndef TESTS_LIB_TREE_H
@@ -51,10 +52,11 @@ OWN version_t tree_commit(struct tree *t)
 	return t->at;
 }
 
+/* A clock that goes on by a millisecond with every look at it. */
 OWN struct node_time tree_now(struct tree *t)
 {
 	t->clock++;
-	return (struct node_time){ 1700000000 + t->clock / 1000, (uint32_t)(t->clock % 1000) };
+	return (struct node_time){ 1700000000 + t->clock / 1000, (uint32_t)(t->clock % 1000) * 1000000 };
 }
 
 OWN void tree_put_node(struct tree *t, ino_id ino, const struct node *node)
@@ -215,9 +217,10 @@ OWN void tree_xattr(struct tree *t, ino_id ino, const char *name, const void *da
 /* A place of its own with a store of this role; a master's begins with version 1, an empty root. */
 OWN void tree_open(struct tree *t, enum store_role role)
 {
-	struct store_options options = { .dir = t->state, .role = role, .create = true, .lazy_sync = role == STORE_SLAVE, .map_bytes = (size_t)1 << 32 };
+	struct store_options options = { .dir = t->state, .role = role, .create = true, .lazy_sync = role == STORE_SLAVE };
 
 	memset(t, 0, sizeof(*t));
+	options.map_bytes = (size_t)1 << 32;
 	strcpy(t->dir, "/tmp/drsfs-test-XXXXXX");
 	if (!mkdtemp(t->dir))
 		abort();

@@ -1,7 +1,8 @@
 /*
- * F4 under load: versions flip as fast as they can be committed, while processes and threads look at everything that changes: two files, a symlink,
- * an attribute, a listing, a listing whose directory keeps its mtime, and a name that is there in every other version. Each thing tells the version
- * that it is of. What somebody has seen, everybody shares: a look that begins afterwards and finds something older breaks the promise.
+ * F4 under load: versions flip as fast as they can be committed, while processes and threads look at everything that changes: two
+ * files, a symlink, an attribute, a listing, a listing whose directory keeps its mtime, and a name that is there in every other
+ * version. Each thing tells the version that it is of. What somebody has seen, everybody shares: a look that begins afterwards
+ * and finds something older breaks the promise.
  *
  *   flip_order [SECONDS]     exit code 0: kept; 1: broken; 77: cannot be run here
  */
@@ -251,8 +252,9 @@ int main(int argc, char **argv)
 	shared->stop = true;
 	for (unsigned i = 0; i < PROCESSES; i++)
 		waitpid(children[i], NULL, 0);
-	printf("flip_order: %" PRIu64 " flips of %.2f ms, %" PRIu64 " looks, newest seen %" PRIu64 ", %" PRIu64 " requests, broken %" PRIu64 "\n", flips, flipping / flips * 1e3,
-	       (uint64_t)shared->looks, (uint64_t)shared->seen, slave_mount_requests(mount), (uint64_t)shared->broken);
+	printf("flip_order: %" PRIu64 " flips of %.2f ms, %" PRIu64 " looks, %" PRIu64 " requests, newest seen %" PRIu64 ", broken %" PRIu64 "\n",
+	       flips, flipping / (double)flips * 1e3, (uint64_t)shared->looks, slave_mount_requests(mount), (uint64_t)shared->seen,
+	       (uint64_t)shared->broken);
 	slave_mount_stop(mount);
 	slave_mount_free(mount);
 	tree_close(&tree);

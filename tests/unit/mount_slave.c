@@ -1,6 +1,6 @@
 /*
- * The slave's mount, as processes see it: the tree that the store holds, at local cost (F6), the flip from one version to the next (F4), open files
- * that keep their content (F3). Real mounts: root and /dev/fuse, else skipped.
+ * The slave's mount, as processes see it: the tree that the store holds, at local cost (F6), the flip from one version to the
+ * next (F4), open files that keep their content (F3). Real mounts: root and /dev/fuse, else skipped.
  */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>

@@ -1,6 +1,7 @@
 /*
- * The slave's user layer against a master's store, without a network: first copies, deltas, small ones, interruptions (R7.2), a full disk (F8), a replica
- * that went wrong, retention beside open files (F3). What is to be seen is looked at through a real mount, where that can be had.
+ * The slave's user layer against a master's store, without a network: first copies, deltas, small ones, interruptions (R7.2), a
+ * full disk (F8), a replica that went wrong, retention beside open files (F3). What is to be seen is looked at through a real
+ * mount, where that can be had.
  */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -383,7 +384,7 @@ Test(replica, a_number_alone_is_taken)
 
 Test(replica, a_full_disk_is_waited_for)
 {
-	struct store_options options = { .dir = slave.state, .role = STORE_SLAVE, .create = true, .lazy_sync = true, .map_bytes = (size_t)1 << 32 };
+	struct store_options options = { .dir = slave.state, .role = STORE_SLAVE, .create = true, .map_bytes = (size_t)1 << 32 };
 	struct drs_version version;
 
 	if (geteuid() != 0)
