@@ -73,7 +73,7 @@ bool publish_served(struct publish *p, time_ns now)
 	return txn_dirty_bytes(live->writer) + live->edit_bytes > DIRTY_BYTES_MAX;
 }
 
-/* When the budget allows the next commit. */
+/* When the budget allows the next commit. (A mount that has been quiet for half of what a commit costs loses little by one in any case.) */
 static time_ns affordable(const struct publish *p)
 {
 	return p->credited_at + max_time(0, p->cost - p->credit) * 1000 / CREDIT_PER_MILLE;
@@ -82,7 +82,7 @@ static time_ns affordable(const struct publish *p)
 time_ns publish_due(const struct publish *p, time_ns served_at)
 {
 	if (p->finished_since)
-		return min_time(latest(p), max_time(served_at + QUIET, affordable(p)));
+		return min_time(latest(p), max_time(served_at + QUIET, min_time(affordable(p), served_at + p->cost / 2)));
 	return p->written_since ? p->written_since + WRITTEN_MAX : TIME_NEVER;
 }
 

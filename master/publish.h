@@ -3,6 +3,7 @@
  *
  * A commit costs its time, in which nothing is served. When something is finished and the mount has been quiet for a moment it is sealed and
  * committed, as long as commits take no more than a small part of the time (a token bucket of commit time); what finishes meanwhile joins in.
+ * Beyond that budget it has to be quiet for half of what a commit costs: a program at work is hardly ever, and nobody else is kept waiting.
  * At the latest publish_delay_ms after the first finished change it is committed in any case. Who waits for an fsync is not kept waiting.
  *
  * When nothing else is to be done: retention and garbage, a little at a time.
