@@ -1,8 +1,10 @@
 /* drsfs status, wait, stop: what a running daemon is asked. */
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "drsfs/client.h"
 #include "drsfs/command.h"
@@ -154,6 +156,21 @@ static json_t *wait_request(const char *version, uint64_t number, const struct c
 	return request;
 }
 
+/*
+ * What was written before must be in "latest", and a finished change may wait a moment for company: syncing the master's mount publishes it. If
+ * that cannot be done (the mount is another user's, say) it is published a little later by itself.
+ */
+static void sync_mount(const char *name, const struct command_flags *flags)
+{
+	json_t *status = command_ask(name, flags, json_pack("{s:s}", "command", "status"), ANSWER_MS_MAX);
+	int fd = status && strcmp(text_of(status, "role"), "master") == 0 ? open(text_of(status, "mountpoint"), O_RDONLY | O_CLOEXEC) : -1;
+	if (fd >= 0) {
+		fsync(fd);
+		close(fd);
+	}
+	json_decref(status);
+}
+
 static enum outcome show_missing(const char *name, const json_t *reply)
 {
 	const json_t *missing = json_object_get(reply, "missing"), *slave;
@@ -184,6 +201,8 @@ enum outcome command_wait(int argc, char **argv)
 		return command_misused(argv[0], "which version? A number, or 'latest'");
 	if (strcmp(version, "latest") != 0 && (config_parse_number(version, &number) < 0 || number > INT64_MAX))
 		return command_misused(argv[0], "a version is a number or 'latest', not '%s'", version);
+	if (strcmp(version, "latest") == 0)
+		sync_mount(argv[0], &flags);
 	time_ms patience = flags.timeout_ms < 0 ? CLIENT_FOREVER : flags.timeout_ms + ANSWER_MS_MAX;
 	json_t *reply = command_ask(argv[0], &flags, wait_request(version, number, &flags), patience);
 	if (!reply)

@@ -32,6 +32,13 @@ check "slaves hear multicast" await 5 eval '[ "$(field slave1 path)" = multicast
 step "wait"
 check "for the version of now" eval '[ "$(drsfs wait latest --state "$master")" -ge 1 ]'
 check "for a number" drsfs wait 1 --state "$master" --timeout 5s
+latest_has_it() {
+	local i
+	for i in {1..20}; do
+		echo "$i" >"$M/latest" && drsfs wait latest --state "$master" --timeout 5s >/dev/null && [ "$(cat "$S1/latest" "$S2/latest")" = "$i"$'\n'"$i" ] || return
+	done
+}
+check "what was written just before is in 'latest'" latest_has_it
 check "for some slaves" drsfs wait latest --state "$master" --slaves slave2 --timeout 5s
 check "on a slave" drsfs wait "$(version)" --state "$T/state/slave1" --timeout 5s
 check "for what is not there yet: exit code 3" code 3 drsfs wait 999999 --state "$master" --timeout 300ms
