@@ -2,7 +2,7 @@
 # A whole cluster of an ordinary user's own, without root, by fusermount3. (F1)
 . "$(dirname "$0")/../lib/lib.sh"
 # As root, and where /dev/fuse is only for root: in a mount namespace with a device that is for all, as on most machines.
-if [ "$(id -u)" = 0 ] && [ -e /dev/fuse ] && [ -z "${OWN_USER:-}" ]; then
+if [ "$(id -u)" = 0 ] && [ -e /dev/fuse ] && [ -z "${OWN_USER:-}" ] && unshare --mount --propagation private true; then
 	export OWN_USER=nobody # fusermount3 wants a user who has a name
 	exec unshare --mount --propagation private "$0"
 fi
