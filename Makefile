@@ -9,6 +9,13 @@ B := build/$(V)
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+ifeq ($(V),fuzz)
+CC := clang
+FUZZ_MAIN := -fsanitize=fuzzer
+CFLAGS += -fsanitize=fuzzer-no-link
+else
+FUZZ_MAIN := $(B)/tests/fuzz/replay.o
+endif
 
 PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
@@ -20,6 +27,7 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
 CFLAGS_release := -O2 -g
 CFLAGS_debug := -Og -g3
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -w
 CFLAGS_tsan := -O1 -g -fsanitize=thread
 # Asked once, and only when something is compiled: 'make deps' has to work where pkg-config is still missing.
 PACKAGES_CFLAGS = $(eval PACKAGES_CFLAGS := $(shell pkg-config --cflags $(PACKAGES)))$(PACKAGES_CFLAGS)
@@ -42,8 +50,9 @@ PROTOS := $(wildcard drsfs/*.proto)
 OBJECTS := $(SOURCES:%.c=$(B)/%.o) $(PROTOS:%.proto=$(B)/%.pb-c.o)
 UNITS := $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/*.c))
 SIM_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
-# Plain programs, one a file: stress (exit code tells), fuzz (replay their corpus), bench, lib (helpers of the scripts).
-TOOLS := $(foreach kind,stress fuzz bench lib,$(patsubst tests/$(kind)/%.c,$(B)/$(kind)/%,$(wildcard tests/$(kind)/*.c)))
+# Plain programs, one a file: fuzz (replay their corpora), stress (exit code tells), bench, lib (helpers of the scripts).
+FUZZERS := $(patsubst tests/%.c,$(B)/%,$(filter-out %/replay.c,$(wildcard tests/fuzz/*.c)))
+TOOLS := $(FUZZERS) $(foreach kind,stress bench lib,$(patsubst tests/$(kind)/%.c,$(B)/$(kind)/%,$(wildcard tests/$(kind)/*.c)))
 
 .PHONY: deps all demo check unit sim asan tsan fuzz bench lint format install uninstall clean help tests-build print-cores alone
 .DELETE_ON_ERROR:
@@ -101,6 +110,11 @@ $(B)/unit/%: tests/unit/%.c $(B)/libdrsfs.a
 
 $(B)/sim: $(SIM_OBJECTS) $(B)/libdrsfs.a
 	$(call say,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lm
+
+# A fuzz target: with clang's fuzzer under V=fuzz, else with a main program that replays corpora.
+$(FUZZERS): $(B)/fuzz/%: tests/fuzz/%.c $(B)/libdrsfs.a $(filter %.o,$(FUZZ_MAIN))
+	@mkdir -p $(@D)
+	$(call say,$@)$(CC) $(ALL_CFLAGS) -MMD -MP $(ALL_LDFLAGS) $(CFLAGS) -o $@ $< $(FUZZ_MAIN) $(B)/libdrsfs.a $(LIBS)
 
 $(B)/%: tests/%.c $(B)/libdrsfs.a
 	@mkdir -p $(@D)

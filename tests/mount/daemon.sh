@@ -59,7 +59,9 @@ check "its pid file is gone" test ! -e "$T/back.pid"
 
 step "as systemd would start it"
 perl -MSocket -e '
-	socket(my $in, PF_UNIX, SOCK_DGRAM, 0) && bind($in, sockaddr_un($ARGV[0])) && open(my $out, ">", $ARGV[1]) or die $!;
+	socket(my $in, PF_UNIX, SOCK_DGRAM, 0) or die $!;
+	bind($in, sockaddr_un($ARGV[0])) or die $!;
+	open(my $out, ">", $ARGV[1]) or die $!;
 	while (defined recv($in, my $text, 4096, 0)) { syswrite($out, $text) }' "$T/notify" "$T/notified" &
 extra_pids+=($!)
 await 5 test -S "$T/notify"

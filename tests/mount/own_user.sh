@@ -2,25 +2,26 @@
 # A whole cluster of an ordinary user's own, without root, by fusermount3. (F1)
 . "$(dirname "$0")/../lib/lib.sh"
 # As root, and where /dev/fuse is only for root: in a mount namespace with a device that is for all, as on most machines.
-if [ "$(id -u)" = 0 ] && [ -e /dev/fuse ] && [ -z "${OWN_USER:-}" ]; then
-	export OWN_USER=12345
+if [ "$(id -u)" = 0 ] && [ -e /dev/fuse ] && [ -z "${OWN_USER:-}" ] && unshare --mount --propagation private true; then
+	export OWN_USER=nobody # fusermount3 wants a user who has a name
 	exec unshare --mount --propagation private "$0"
 fi
 scenario "a cluster of a user's own"
 chmod 755 "$T"
 if [ -n "${OWN_USER:-}" ]; then
 	mount -t tmpfs -o mode=755,dev none /mnt && mknod -m 666 /mnt/fuse c 10 229 && mount --bind /mnt/fuse /dev/fuse || { skip "no device can be made here"; exit 0; }
-	as_user() { setpriv --reuid "$OWN_USER" --regid "$OWN_USER" --clear-groups "$@"; }
+	as_user() { setpriv --reuid "$OWN_USER" --regid "$(id -g "$OWN_USER")" --clear-groups "$@"; }
 else
 	as_user() { "$@"; }
 fi
 fusermount=$(command -v fusermount3) && [ -u "$fusermount" ] || { skip "there is no fusermount3 for users here"; exit 0; }
+[ -e /etc/mtab ] || { skip "there is no /etc/mtab here, which fusermount3 wants"; exit 0; }
 as_user test -x "$root/tests/cluster" || { skip "a user may not run the scripts in $root"; exit 0; }
 as_user test -x "$DRSFS" || { cp "$DRSFS" "$T/drsfs" && chmod 755 "$T/drsfs" && DRSFS=$T/drsfs; }
 mkdir "$T/own" && chown "${OWN_USER:-$(id -u)}" "$T/own"
 extra_clusters+=("$T/own")
 
-check "it comes up" as_user "$root/tests/cluster" up "$T/own" 2
+check "it comes up" as_user "$root/tests/cluster" up "$T/own" 2 || exit
 check "the user writes" as_user cp -r "$root/drsfs" "$T/own/master/"
 check "an odd tree, too" as_user bash -c ". '$root/tests/lib/lib.sh'; odd_tree '$T/own/master/odd'"
 check "and waits" as_user "$root/tests/cluster" wait "$T/own"
