@@ -740,7 +740,9 @@ Test(mount_slave, an_ordinary_user_mounts)
 	pid_t pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (!open_fuse_to_all() || setgid(65534) < 0 || setuid(65534) < 0)
+		if (!open_fuse_to_all() || access("/etc/mtab", F_OK) < 0)
+			_exit(77); /* a chroot whose root is no mount, or too bare for fusermount3 */
+		if (setgid(65534) < 0 || setuid(65534) < 0)
 			_exit(1);
 		tree_open(&w.tree, STORE_MASTER);
 		tree_begin(&w.tree);
@@ -754,6 +756,8 @@ Test(mount_slave, an_ordinary_user_mounts)
 		_exit(right ? 0 : 2);
 	}
 	cr_assert(eq(i32, waitpid(pid, &status, 0), pid));
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		cr_skip_test("fusermount3 cannot be tried here");
 	cr_assert(eq(i32, status, 0));
 }
 
