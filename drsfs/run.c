@@ -117,6 +117,17 @@ void run_timer_free(struct run_timer *t)
 	free(t);
 }
 
+int run_read_state(struct txn *reader, struct store_state *ret_state)
+{
+	int error = txn_resume(reader);
+
+	if (error < 0)
+		return error;
+	*ret_state = *txn_state(reader);
+	txn_park(reader);
+	return 0;
+}
+
 void run_hex(const void *bytes, size_t size, char *text)
 {
 	const uint8_t *at = bytes;

@@ -6,6 +6,7 @@
 
 #include "drsfs/config.h"
 #include "drsfs/node.h"
+#include "store/store.h"
 
 /* The node as configured; 'role' decides which of listen and master counts. */
 void run_node_config(const struct config *, struct node_config *ret_config);
@@ -19,6 +20,9 @@ void run_signals_free(struct run_signals *);
 struct run_timer;
 int run_timer_new(struct node *, uint32_t ms, void (*tick)(void *user), void *user, struct run_timer **ret_timer);
 void run_timer_free(struct run_timer *);
+
+/* The store's state as of the newest commit, through a parked reader of this thread. */
+int run_read_state(struct txn *reader, struct store_state *ret_state);
 
 void run_hex(const void *bytes, size_t size, char *text); /* text: 2 * size + 1 */
 json_t *run_json_digest(const struct digest *);           /* 32 hexadecimal digits */

@@ -107,17 +107,6 @@ static void on_mount_ended(void *user, int error)
 
 /* ---- the control socket */
 
-static int read_state(struct master_daemon *d, struct store_state *ret_state)
-{
-	int error = txn_resume(d->reader);
-
-	if (error < 0)
-		return error;
-	*ret_state = *txn_state(d->reader);
-	txn_park(d->reader);
-	return 0;
-}
-
 static json_t *member_status(const struct member *m, version_t current, time_ms now)
 {
 	version_t version = fs_version_number(&m->version);
@@ -137,7 +126,7 @@ static json_t *status(void *user)
 	json_t *slaves = json_array();
 	char did[33];
 
-	if (read_state(d, &state) < 0) {
+	if (run_read_state(d->reader, &state) < 0) {
 		json_decref(slaves);
 		return NULL;
 	}
@@ -152,9 +141,10 @@ static json_t *status(void *user)
 
 static version_t current(void *user)
 {
+	struct master_daemon *d = user;
 	struct store_state state;
 
-	return read_state(user, &state) == 0 ? state.current : 0;
+	return run_read_state(d->reader, &state) == 0 ? state.current : 0;
 }
 
 static const struct member *find_member(const struct member *members, size_t count, const char *name)
@@ -231,7 +221,7 @@ static int begin_node(struct master_daemon *d)
 {
 	struct node_config node_config;
 	struct store_state state;
-	int error = read_state(d, &state);
+	int error = run_read_state(d->reader, &state);
 
 	if (error < 0)
 		return error;

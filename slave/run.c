@@ -36,17 +36,6 @@ struct slave_daemon {
 	int error;
 };
 
-static int read_state(struct slave_daemon *d, struct store_state *ret_state)
-{
-	int error = txn_resume(d->reader);
-
-	if (error < 0)
-		return error;
-	*ret_state = *txn_state(d->reader);
-	txn_park(d->reader);
-	return 0;
-}
-
 /* ---- mounting, when it is time */
 
 static void on_mount_ended(void *user, int error)
@@ -91,7 +80,7 @@ static void mount_if_due(struct slave_daemon *d)
 {
 	struct store_state state;
 
-	if (d->mount || read_state(d, &state) < 0 || !time_to_mount(d, state.current))
+	if (d->mount || run_read_state(d->reader, &state) < 0 || !time_to_mount(d, state.current))
 		return;
 	d->error = begin_mount(d);
 	if (d->error < 0)
@@ -161,7 +150,7 @@ static json_t *status(void *user)
 	struct store_state state;
 	char did[33];
 
-	if (!node_slave_status(d->node, &s) || read_state(d, &state) < 0)
+	if (!node_slave_status(d->node, &s) || run_read_state(d->reader, &state) < 0)
 		return NULL;
 	const char *trouble = replica_trouble(d->replica);
 	if (!*trouble && s.error < 0)
@@ -181,7 +170,7 @@ static version_t shown(struct slave_daemon *d)
 
 	if (d->mount)
 		return slave_mount_shown(d->mount);
-	return read_state(d, &state) == 0 ? state.current : 0;
+	return run_read_state(d->reader, &state) == 0 ? state.current : 0;
 }
 
 /* On a slave "latest" is what the master last told. */
@@ -245,7 +234,7 @@ static int begin_node(struct slave_daemon *d)
 {
 	struct node_config node_config;
 	struct store_state state;
-	int error = read_state(d, &state);
+	int error = run_read_state(d->reader, &state);
 
 	if (error < 0)
 		return error;
