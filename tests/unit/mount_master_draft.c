@@ -225,6 +225,23 @@ Test(draft, exchanged_names_can_be_changed_before_they_are_published)
 	FIXTURE_END(f);
 }
 
+/* Both names wait for one new file, and the target's old file has that done early. */
+Test(draft, link_of_an_exchanged_new_file_can_be_renamed_back)
+{
+	FIXTURE(f);
+	put_file(&f, "b", "old");
+	int fd = create(&f, "a", "new");
+	exchange(&f, "a", "b");
+	cr_expect(eq(int, link(at(&f, "b"), at(&f, "c")), 0));
+	cr_expect(eq(int, rename(at(&f, "c"), at(&f, "a")), 0));
+	holds(f, "a", "new");
+	close(fd);
+	shows(f, "a", "new");
+	shows(f, "b", "new");
+	shows(f, "c", "(none)");
+	FIXTURE_END(f);
+}
+
 Test(draft, directories_lose_names_that_wait_to_be_removed)
 {
 	FIXTURE(f);
