@@ -136,6 +136,20 @@ void run_hex(const void *bytes, size_t size, char *text)
 		sprintf(text + 2 * i, "%02x", at[i]);
 }
 
+json_t *run_json_text(const char *text)
+{
+	json_t *json = json_string(text);
+	char *plain = json ? NULL : strdup(text);
+
+	for (char *at = plain; at && *at; at++)
+		if (*at & 0x80)
+			*at = '?';
+	if (plain)
+		json = json_string(plain);
+	free(plain);
+	return json;
+}
+
 json_t *run_json_digest(const struct digest *digest)
 {
 	char text[33];

@@ -25,6 +25,7 @@ void run_timer_free(struct run_timer *);
 int run_read_state(struct txn *reader, struct store_state *ret_state);
 
 void run_hex(const void *bytes, size_t size, char *text); /* text: 2 * size + 1 */
+json_t *run_json_text(const char *);                       /* of any bytes: what is not UTF-8 shows as '?' */
 json_t *run_json_digest(const struct digest *);           /* 32 hexadecimal digits */
 json_t *run_json_counters(const struct node *);
 const char *run_path_name(enum beat_path);

@@ -611,6 +611,8 @@ int name_rename(struct live *live, const struct name *from_name, const struct na
 		ret = place_find(txn, to_name, &to);
 	if (ret == 0)
 		ret = place_resolve(live, to_name, &to);
+	if (ret == 0)
+		ret = place_find(txn, from_name, &from); /* which may have waited for the same file */
 	if (ret < 0)
 		return ret;
 	if (flags & RENAME_NOREPLACE && to.live.child)

@@ -133,8 +133,8 @@ static json_t *status(void *user)
 	for (size_t i = 0; i < count; i++)
 		json_array_append_new(slaves, member_status(&members[i], state.current, node_now()));
 	run_hex(state.did.bytes, sizeof(state.did.bytes), did);
-	return json_pack("{s:s,s:s,s:s,s:I,s:o,s:s,s:I,s:I,s:i,s:o,s:o}", "role", "master", "name", d->config->name, "did", did, "version",
-			 (json_int_t)state.current, "digest", run_json_digest(&state.digest), "mountpoint", d->config->mountpoint,
+	return json_pack("{s:s,s:s,s:s,s:I,s:o,s:o,s:I,s:I,s:i,s:o,s:o}", "role", "master", "name", d->config->name, "did", did, "version",
+			 (json_int_t)state.current, "digest", run_json_digest(&state.digest), "mountpoint", run_json_text(d->config->mountpoint),
 			 "horizon", (json_int_t)state.horizon, "nodes", (json_int_t)state.nodes, "port", (int)node_link_port(d->node),
 			 "slaves", slaves, "counters", run_json_counters(d->node));
 }

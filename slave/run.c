@@ -53,13 +53,14 @@ static int begin_mount(struct slave_daemon *d)
 		.mount_options = d->config->mount_options,
 		.allow_other = d->config->allow_other,
 	};
-	struct slave_mount *mount;
+	struct slave_mount *mount = NULL;
 	int error = slave_mount_new(d->store, &options, on_mount_ended, d, &mount);
 
 	if (error == 0)
 		error = slave_mount_start(mount);
 	if (error < 0) {
 		log_error("cannot mount on %s: %s", d->config->mountpoint, error_text(error));
+		slave_mount_free(mount);
 		return error;
 	}
 	d->mount = mount;
@@ -156,11 +157,11 @@ static json_t *status(void *user)
 	if (!*trouble && s.error < 0)
 		trouble = error_text(s.error);
 	run_hex(state.did.bytes, sizeof(state.did.bytes), did);
-	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:o,s:s,s:s,s:I,s:s,s:s,s:s,s:b,s:o,s:o}", "role", "slave", "name", d->config->name, "did", did,
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:o,s:s,s:s,s:I,s:s,s:o,s:o,s:b,s:o,s:o}", "role", "slave", "name", d->config->name, "did", did,
 			 "version", (json_int_t)state.current, "known", (json_int_t)fs_version_number(&s.known), "digest",
 			 run_json_digest(&state.digest), "state", slave_state_name(s.state), "master", d->config->master, "beat_ms",
-			 (json_int_t)(s.beat_seen ? node_now() - s.beat_seen : -1), "path", run_path_name(s.path), "trouble", trouble,
-			 "mountpoint", d->config->mountpoint, "mounted", d->mount != NULL, "pull", pull_status(d), "counters",
+			 (json_int_t)(s.beat_seen ? node_now() - s.beat_seen : -1), "path", run_path_name(s.path), "trouble", run_json_text(trouble),
+			 "mountpoint", run_json_text(d->config->mountpoint), "mounted", d->mount != NULL, "pull", pull_status(d), "counters",
 			 run_json_counters(d->node));
 }
 

@@ -48,6 +48,7 @@ struct store {
 	int lock_fd;
 	int data_fd;              /* LMDB's own, for allocating ahead */
 	size_t page_bytes;
+	unsigned writers_begun;   /* write transactions so far */
 	uint64_t allocated_bytes; /* the data file has disk blocks up to here; the writer's (space.c) */
 	bool no_allocate;         /* the file system cannot allocate ahead */
 	char dir[PATH_MAX];

@@ -246,11 +246,8 @@ static int open_parts(struct store *store, const struct store_options *options)
 		error = space_open(store);
 	if (!error)
 		error = find_state(store, options);
-	if (!error && !options->read_only) {
-		int dead; /* readers of killed processes would keep pages from being reused */
-		mdb_reader_check(store->env, &dead);
+	if (!error && !options->read_only)
 		error = drop_drafts(store);
-	}
 	return error;
 }
 

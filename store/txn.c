@@ -11,6 +11,8 @@
 
 #include "store/internal.h"
 
+#define READERS_CHECK_EVERY 64 /* write transactions */
+
 /* --- the state's row */
 
 static void state_encode(const struct store_state *s, struct buffer *b)
@@ -139,6 +141,14 @@ static int state_save(struct txn *txn)
 
 /* --- transactions */
 
+/* A reader in another process (verify, log) that was killed would keep pages from being reused for as long as we run. */
+static void forget_dead_readers(struct store *store)
+{
+	int dead;
+	if (store->writers_begun++ % READERS_CHECK_EVERY == 0)
+		mdb_reader_check(store->env, &dead);
+}
+
 static int begin(struct store *store, bool writes, struct txn **ret_txn)
 {
 	assert(!writes || !store->read_only);
@@ -147,6 +157,8 @@ static int begin(struct store *store, bool writes, struct txn **ret_txn)
 		return -ENOMEM;
 	txn->store = store;
 	txn->writes = writes;
+	if (writes)
+		forget_dead_readers(store);
 	int error = store_error(mdb_txn_begin(store->env, NULL, writes ? 0 : MDB_RDONLY, &txn->mdb));
 	if (!error)
 		error = state_load(txn);

@@ -18,6 +18,7 @@ check "slave1 starts again" cluster start slave1
 
 step "a mountpoint that is not there"
 check "is told" refused "$T/nowhere" timeout 20 "$DRSFS" master --state "$T/state/new" --listen 127.0.0.1:0 --group none "$T/nowhere"
+check "by a slave, too" refused "$T/nowhere" timeout 20 "$DRSFS" slave --state "$T/state/newer" --master 127.0.0.1:1 --group none --wait-first=no "$T/nowhere"
 
 step "a port that is taken"
 # shellcheck source=/dev/null
@@ -56,6 +57,14 @@ check "a second one says why not, and returns 1" eval 'refused "another drsfs da
 check "it takes writes" eval 'echo x >"$T/other/x"'
 check "drsfs stop ends it" eval 'process=$(cat "$T/back.pid") && drsfs stop --state "$T/state/back" && await 10 test ! -e "/proc/$process"'
 check "its pid file is gone" test ! -e "$T/back.pid"
+
+step "a mountpoint that is not UTF-8"
+odd=$T/$'odd\xff'
+mkdir "$odd"
+check "drsfs master -d returns" timeout 20 "$DRSFS" master -d "${options[@]}" "$odd"
+extra_mounts+=("$odd")
+check "its status can be had" eval 'drsfs status --state "$T/state/back" | grep -q "mounted on $T/odd?"'
+check "drsfs stop ends it" eval 'process=$(cat "$T/back.pid") && drsfs stop --state "$T/state/back" && await 10 test ! -e "/proc/$process"'
 
 step "as systemd would start it"
 perl -MSocket -e '

@@ -225,6 +225,45 @@ Test(draft, exchanged_names_can_be_changed_before_they_are_published)
 	FIXTURE_END(f);
 }
 
+Test(draft, truncate_to_the_size_that_it_has_changes_nothing)
+{
+	FIXTURE(f);
+	struct stat before, after;
+	put_file(&f, "a", "content");
+	put_file(&f, "b", "");
+	sync_all(&f);
+	unsigned long versions = atomic_load(&f.versions);
+	cr_expect(eq(int, stat(at(&f, "a"), &before), 0));
+	cr_expect(eq(int, truncate(at(&f, "a"), 7), 0));
+	cr_expect(eq(int, truncate(at(&f, "b"), 0), 0));
+	sync_all(&f);
+	cr_expect(eq(ulong, atomic_load(&f.versions), versions));
+	cr_expect(eq(int, stat(at(&f, "a"), &after), 0));
+	cr_expect(eq(long, after.st_mtim.tv_nsec, before.st_mtim.tv_nsec));
+	fixture_down(&f);
+	fixture_up(&f); /* what the kernel knew is forgotten */
+	cr_expect(eq(int, stat(at(&f, "a"), &after), 0));
+	cr_expect(eq(long, after.st_mtim.tv_nsec, before.st_mtim.tv_nsec));
+	FIXTURE_END(f);
+}
+
+/* Both names wait for one new file, and the target's old file has that done early. */
+Test(draft, link_of_an_exchanged_new_file_can_be_renamed_back)
+{
+	FIXTURE(f);
+	put_file(&f, "b", "old");
+	int fd = create(&f, "a", "new");
+	exchange(&f, "a", "b");
+	cr_expect(eq(int, link(at(&f, "b"), at(&f, "c")), 0));
+	cr_expect(eq(int, rename(at(&f, "c"), at(&f, "a")), 0));
+	holds(f, "a", "new");
+	close(fd);
+	shows(f, "a", "new");
+	shows(f, "b", "new");
+	shows(f, "c", "(none)");
+	FIXTURE_END(f);
+}
+
 Test(draft, directories_lose_names_that_wait_to_be_removed)
 {
 	FIXTURE(f);

@@ -2,6 +2,7 @@
 #include "store_lib.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 static struct store *store;
@@ -619,4 +620,48 @@ Test(store_records, a_killed_writer_leaves_the_last_commit)
 	cr_expect(reads(txn, (struct view){ .version = 1 }, &key, "kept"));
 	cr_expect(reads(txn, (struct view){ VERSION_MAX, VERSION_DRAFT }, &other, NULL));
 	txn_abort(txn);
+}
+
+/* Write and take back as much again and again: how long is the file in the end? */
+static off_t length_after_churn(void)
+{
+	static uint8_t bytes[30000];
+	struct stat st;
+	char path[160];
+	for (int i = 0; i < 300; i++) {
+		bool more;
+		struct chunk_id id;
+		struct txn *txn = begin_write(store);
+		memset(bytes, i, sizeof(bytes));
+		ok(chunk_put(txn, false, slice_of(bytes, sizeof(bytes)), &id));
+		ok(txn_commit(txn));
+		txn = begin_write(store);
+		ok(chunk_collect(txn, 10, &more));
+		ok(txn_commit(txn));
+	}
+	snprintf(path, sizeof(path), "%s/data.mdb", store_dir(store));
+	cr_assert_eq(stat(path, &st), 0);
+	return st.st_size;
+}
+
+Test(store_records, a_killed_reader_does_not_keep_pages_from_being_reused)
+{
+	off_t before = length_after_churn();
+	int pipe_fds[2];
+	char ready;
+	cr_assert_eq(pipe(pipe_fds), 0);
+	pid_t reader = fork();
+	if (reader == 0) {
+		struct store *other;
+		struct txn *txn;
+		if (store_open(&(struct store_options){ .dir = store_dir(store), .read_only = true }, &other) == 0 &&
+		    txn_begin_read(other, &txn) == 0 && write(pipe_fds[1], "r", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	cr_assert_eq(read(pipe_fds[0], &ready, 1), 1);
+	cr_assert_eq(kill(reader, SIGKILL), 0);
+	cr_assert_eq(waitpid(reader, NULL, 0), reader);
+	off_t after = length_after_churn();
+	check(after < before + (4 << 20));
 }
