@@ -286,7 +286,13 @@ static int pull_feed(void *user, struct slice frame)
 		settle(r);
 		return failed(r, error, "write what is pulled");
 	}
-	error = stage_feed(r->stage, r->txn, frame);
+	while ((error = stage_feed(r->stage, r->txn, frame)) == -EAGAIN) {
+		error = txn_dirty_bytes(r->txn) > PULL_DIRTY_BYTES ? settle(r) : 0;
+		if (error == 0)
+			error = pull_txn(r);
+		if (error < 0)
+			return failed(r, error, "take in what is pulled");
+	}
 	if (error == -DRS_EPROTOCOL)
 		settle(r);
 	else if (error < 0)

@@ -50,7 +50,10 @@ int stage_opening(struct txn *, bool want_complete, struct buffer *ret_opening);
 struct stage;                                                                      /* volatile part of a conversation; all that matters is in the store */
 int stage_new(struct store *, struct stage **ret_stage);
 void stage_free(struct stage *);
-/* Frame from the source. After any error abort the transaction and free the stage: a new conversation resumes from what was committed. */
+/*
+ * Frame from the source. -EAGAIN: it makes much work, some of which is done; feed it once more, in the next transaction if this one has grown.
+ * After any other error abort the transaction and free the stage: a new conversation resumes from what was committed.
+ */
 int stage_feed(struct stage *, struct txn *, struct slice frame);
 /* 1: *frame holds a frame for the source; 0: nothing to say now. Call until 0 after each feed. */
 int stage_next(struct stage *, struct txn *, struct buffer *frame);

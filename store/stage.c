@@ -4,7 +4,8 @@
  * keeps records keeps their place too. The volatile part only knows the present conversation: what was announced, and which
  * chunks are asked for.
  *
- * A frame is checked wholly before its first record or chunk is put: a bad one changes nothing.
+ * A frame is checked wholly before its first record or chunk is put: a bad one changes nothing. One that makes more work than a
+ * transaction should have, since much of our own is to be deleted, stops on the way and is fed again.
  *
  * Complete copy: records come in key order and are joined with our own. Own ones that do not come are deleted, equal ones stay
  * unwritten. The digest is summed up from what comes and nothing else, so that a replica whose own digest or records went wrong
@@ -20,12 +21,14 @@
 
 #define ASK_BELOW (FRAME_OUTSTANDING_MAX - FRAME_WANTS_MAX) /* ask for more while so few are under way */
 #define DROP_STEP 10000
+#define DELETES_STEP 10000 /* own records that a frame deletes before it is fed again */
 
 struct stage {
 	struct begin begin;
 	bool begun;
 	bool ended;                 /* the source has said that no records follow */
 	bool idle;                  /* we have 'to' already */
+	bool again;                 /* the last frame stopped on the way */
 	bool done_said;
 	uint64_t records, bytes;    /* that came in this conversation */
 	size_t outstanding;         /* chunks asked for and not here yet */
@@ -112,20 +115,12 @@ int stage_opening(struct txn *txn, bool want_complete, struct buffer *ret_openin
 	return ret_opening->failed ? -ENOMEM : 0;
 }
 
+/* What is dropped in part must not be resumed: no version leads from a number that is not current. */
 int stage_drop(struct txn *txn, size_t work_max, bool *ret_done)
 {
+	txn->state.stage.from = txn->state.stage.to;
 	int error = version_drop(txn, work_max, ret_done);
 	return error || !*ret_done ? error : stage_forget(txn);
-}
-
-static int drop_all(struct txn *txn)
-{
-	for (bool done = false; !done;) {
-		int error = stage_drop(txn, DROP_STEP, &done);
-		if (error)
-			return error;
-	}
-	return 0;
 }
 
 /* --- begin */
@@ -145,9 +140,10 @@ static int begin_anew(struct txn *txn, const struct begin *begin)
 {
 	struct store_state *state = &txn->state;
 	static const struct digest nothing;
-	int error = drop_all(txn);
-	if (error)
-		return error;
+	bool done;
+	int error = stage_drop(txn, DROP_STEP, &done);
+	if (error || !done)
+		return error ? error : -EAGAIN;
 	version_pend(txn, begin->head.to, begin->complete ? nothing : state->digest, begin->complete ? 0 : state->nodes);
 	state->stage.from = begin->head.from;
 	state->stage.to = begin->head.to;
@@ -193,6 +189,7 @@ struct own {
 	struct record_cursor *cursor;
 	struct record_key key;
 	bool some; /* 'key' is there */
+	size_t deletes; /* so far */
 };
 
 static int own_next(struct own *own)
@@ -244,19 +241,23 @@ static int join_delete(struct txn *txn, const struct record_key *key)
 	return error;
 }
 
-/* Delete all own records below 'key' (NULL: all that are left), and pass over the one that is there. */
-static int join_up_to(struct own *own, const struct record_key *key)
+/* Delete all own records below 'key' (NULL: all that are left), and pass over the one that is there. -EAGAIN: up to *last, which moves along. */
+static int join_up_to(struct own *own, const struct record_key *key, struct record_key *last)
 {
 	while (own->some) {
 		int order = key ? compare_keys(&own->key, key) : -1;
 		struct record_key done = own->key;
 		if (order > 0)
 			return 0;
+		if (order < 0 && own->deletes++ == DELETES_STEP)
+			return -EAGAIN;
 		int error = order < 0 ? join_delete(own->txn, &done) : 0;
 		if (!error)
 			error = own_seek(own, &done);
 		if (error)
 			return error;
+		if (order < 0)
+			*last = done;
 	}
 	return 0;
 }
@@ -278,9 +279,9 @@ static int check_records(struct stage *stage, struct txn *txn, struct run_reader
 	return more;
 }
 
-static int put_complete(struct own *own, const struct run_record *record)
+static int put_complete(struct own *own, const struct run_record *record, struct record_key *last)
 {
-	int error = join_up_to(own, &record->key);
+	int error = join_up_to(own, &record->key, last);
 	return error ? error : join_put(own->txn, record);
 }
 
@@ -298,7 +299,9 @@ static int put_records(struct stage *stage, struct txn *txn, struct run_reader r
 	struct run_record record;
 	int more;
 	while ((more = run_next(txn, &run, &record)) == 1) {
-		int error = own ? put_complete(own, &record) : put_changed(txn, &record);
+		if (stage->again && compare_keys(&record.key, last) <= 0)
+			continue; /* put when the frame was fed before */
+		int error = own ? put_complete(own, &record, last) : put_changed(txn, &record);
 		if (error)
 			return error;
 		stage->records++;
@@ -308,8 +311,17 @@ static int put_records(struct stage *stage, struct txn *txn, struct run_reader r
 	return more;
 }
 
+/* A frame has been worked on up to 'last', wholly (0) or not (-EAGAIN). */
+static int stopped(struct stage *stage, struct txn *txn, version_t at, const struct record_key *last, int error)
+{
+	int saved = error && error != -EAGAIN ? 0 : place_save(txn, at, last);
+	stage->again = error == -EAGAIN;
+	return saved ? saved : error;
+}
+
 static int feed_records(struct stage *stage, struct txn *txn, struct slice frame)
 {
+	static const struct record_key none;
 	struct reader r = reader_of(frame);
 	struct record_key last;
 	version_t at, before;
@@ -319,7 +331,7 @@ static int feed_records(struct stage *stage, struct txn *txn, struct slice frame
 		return -DRS_EPROTOCOL;
 	int error = place_load(txn, &before, &last);
 	if (!error)
-		error = check_records(stage, txn, (struct run_reader){ .bytes = r }, at, &last);
+		error = check_records(stage, txn, (struct run_reader){ .bytes = r }, at, stage->again ? &none : &last);
 	if (error || !reader_left(&r))
 		return error;
 	struct own own = { .cursor = NULL };
@@ -328,7 +340,7 @@ static int feed_records(struct stage *stage, struct txn *txn, struct slice frame
 	if (!error)
 		error = put_records(stage, txn, (struct run_reader){ .bytes = r }, stage->begin.complete ? &own : NULL, &last);
 	record_cursor_free(own.cursor);
-	return error ? error : place_save(txn, at, &last);
+	return stopped(stage, txn, at, &last, error);
 }
 
 static int feed_end(struct stage *stage, struct txn *txn, struct slice frame)
@@ -343,8 +355,9 @@ static int feed_end(struct stage *stage, struct txn *txn, struct slice frame)
 		if (!error)
 			error = own_init(&own, txn, &last);
 		if (!error)
-			error = join_up_to(&own, NULL);
+			error = join_up_to(&own, NULL, &last);
 		record_cursor_free(own.cursor);
+		error = stopped(stage, txn, at, &last, error);
 		if (error)
 			return error;
 	}

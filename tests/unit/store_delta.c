@@ -439,6 +439,97 @@ static void source_garbage(const struct buffer *opening)
 	buffer_fini(&frame);
 }
 
+/* The records are no whole tree, so only they and their digest can be compared. */
+static void verify_digest_and_records(void)
+{
+	struct buffer a = BUFFER_INIT, b = BUFFER_INIT;
+	version_t v = current_of(slave);
+	struct digest digest;
+	struct txn *txn = begin_read(slave);
+	dump_store(master, v, &a);
+	dump_store(slave, v, &b);
+	cr_expect(buffers_equal(&a, &b));
+	ok(digest_compute(txn, (struct view){ .version = v }, &digest));
+	cr_expect(memcmp(&digest, &txn_state(txn)->digest, sizeof(digest)) == 0);
+	txn_abort(txn);
+	buffer_fini(&a);
+	buffer_fini(&b);
+}
+
+#define MANY 15000
+
+static void make_many(bool remove)
+{
+	struct txn *txn = begin_write(master);
+	for (ino_id ino = 10000; ino < 10000 + MANY; ino++) {
+		struct record_key key = record_key_xattr(ino, "user.a", 6);
+		if (remove)
+			ok(record_delete(txn, version_begin(txn), &key));
+		else
+			ok(record_put(txn, version_begin(txn), &key, slice_of("value", 5)));
+	}
+	ok(version_seal(txn, 1, NULL, NULL));
+	ok(txn_commit(txn));
+}
+
+/* Feed frames until one is to be fed again, then break off. How many were. */
+static int pull_until_again(bool complete)
+{
+	struct talk t = { .master = master, .slave = &slave, .complete = complete };
+	struct buffer frame = BUFFER_INIT;
+	int error = 0, again = 0;
+	talk_open(&t);
+	while (!error && delta_source_next(t.source, &frame) == 1) {
+		struct txn *txn = begin_write(slave);
+		error = stage_feed(t.stage, txn, buffer_slice(&frame));
+		again += error == -EAGAIN;
+		ok(txn_commit(txn));
+	}
+	talk_close(&t);
+	buffer_fini(&frame);
+	return again;
+}
+
+Test(store_delta, what_a_complete_copy_deletes_takes_several_transactions)
+{
+	make_round(0);
+	make_many(false);
+	ok(pull(master, &slave, false));
+	make_many(true);
+	cr_expect_eq(pull_until_again(true), 1); /* behind the last record */
+	ok(pull(master, &slave, true));
+	verify_digest_and_records();
+	make_many(false);
+	ok(pull(master, &slave, false));
+	make_many(true);
+	struct txn *txn = begin_write(master);
+	struct record_key key = record_key_xattr(10000 + MANY, "user.b", 6);
+	ok(record_put(txn, version_begin(txn), &key, slice_of("value", 5)));
+	ok(version_seal(txn, 1, NULL, NULL));
+	ok(txn_commit(txn));
+	cr_expect_eq(pull_until_again(true), 1); /* in the midst of a frame */
+	ok(pull(master, &slave, true));
+	verify_digest_and_records();
+}
+
+/* What is dropped in part, and then the process ends, is begun anew. */
+Test(store_delta, a_stage_that_was_dropped_in_part_is_not_resumed)
+{
+	bool done = false;
+	make_round(0);
+	struct talk t = { .master = master, .slave = &slave };
+	talk_open(&t);
+	for (int i = 0; i < 4; i++)
+		ok(talk_step(&t));
+	talk_close(&t);
+	struct txn *txn = begin_write(slave);
+	ok(stage_drop(txn, 10, &done));
+	cr_assert_not(done);
+	ok(txn_commit(txn));
+	ok(pull(master, &slave, false));
+	check_same();
+}
+
 Test(store_delta, mutated_frames_are_refused_and_change_nothing)
 {
 	random_init((unsigned long long)time(NULL));

@@ -615,7 +615,11 @@ LIB int talk_step(struct talk *t)
 	if (more == 1) {
 		struct txn *txn = begin_write(*t->slave);
 		t->frames++;
-		int error = stage_feed(t->stage, txn, buffer_slice(&frame));
+		int error;
+		while ((error = stage_feed(t->stage, txn, buffer_slice(&frame))) == -EAGAIN) {
+			ok(txn_commit(txn));
+			txn = begin_write(*t->slave);
+		}
 		while (!error && (error = stage_next(t->stage, txn, &frame)) == 1)
 			error = delta_source_feed(t->source, buffer_slice(&frame));
 		if (error) {
