@@ -64,22 +64,26 @@ static int live_begin(struct live *live)
 	return txn_begin_write(live->store, &live->writer);
 }
 
+static int live_ask(struct live *live, size_t bytes, bool frees)
+{
+	txn_hold(live->writer, live->edit_bytes);
+	return txn_admit(live->writer, bytes, frees);
+}
+
 /*
- * On a full disk a transaction is let write only what surely fits, however much it might find free inside the store: many small ones get
- * further than a large one.
+ * On a full disk a transaction is let write only what surely fits: the next one may get further, if only because what was let go of meanwhile is
+ * taken away first.
  */
 static int live_admit(struct live *live, size_t bytes, bool frees)
 {
-	int ret = txn_admit(live->writer, live->edit_bytes + bytes, frees);
+	int ret = live_ask(live, bytes, frees);
 	if (ret != -ENOSPC)
 		return ret;
 	live->pressed = true;
-	if (txn_dirty_bytes(live->writer) + live->edit_bytes == 0)
-		return ret;
 	ret = live->relieve(live->user);
 	if (ret == 0)
 		ret = live_begin(live);
-	return ret < 0 ? ret : txn_admit(live->writer, live->edit_bytes + bytes, frees);
+	return ret < 0 ? ret : live_ask(live, bytes, frees);
 }
 
 int live_change(struct live *live, size_t bytes, bool frees, struct txn **ret_txn)

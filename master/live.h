@@ -36,7 +36,7 @@ struct live {
 	struct draft *drafted;                 /* those whose live node is not the published one */
 	size_t edit_bytes;                     /* written data that edits hold in memory, which a save will store */
 	struct buffer scratch;                 /* for encoding */
-	/* Room is short: commit what there is, at once. */
+	/* Room is short: commit what there is, at once, and take away what is no longer needed. */
 	int (*relieve)(void *user);
 	/* Publishing moved a directory's times behind the kernel's back. */
 	void (*times_moved)(void *user, ino_id);

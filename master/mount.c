@@ -123,7 +123,9 @@ static int commit(struct master_mount *m)
 
 static int relieve(void *user)
 {
-	return commit(user);
+	struct master_mount *m = user;
+	int ret = commit(m);
+	return ret < 0 ? ret : publish_make_room(&m->publish);
 }
 
 /* A notice about attributes alone takes no lock in the kernel, so it may come from this thread. */

@@ -24,7 +24,8 @@
 #define TIDY_QUIET (10 * MILLISECOND)
 #define TIDY_INTERVAL (1 * SECOND)    /* versions grow old without anything happening */
 #define TIDY_WORK 64                  /* changes or chunks a step: well below a millisecond */
-#define TIDY_BYTES 65536            /* room for the changed pages of a step */
+#define TIDY_BYTES 1024               /* what a step writes for itself; the store stops it when room for more is short */
+#define RELIEF_TIME (100 * MILLISECOND) /* that somebody who needs room is kept waiting for it */
 #define TIDY_VERSIONS 256             /* versions that the horizon passes in a step */
 
 void publish_init(struct publish *p, struct live *live, const struct master_mount_options *options, const struct master_mount_listener *listener)
@@ -218,24 +219,56 @@ static int tidy_chunks(struct publish *p, bool *ret_more)
 
 time_ns publish_tidy_due(const struct publish *p, time_ns served_at)
 {
-	return p->untidy || p->live->pressed ? max_time(served_at, p->tidied_at) + TIDY_QUIET : p->tidied_at + TIDY_INTERVAL;
+	bool soon = (p->untidy || p->live->pressed) && !p->stuck;
+	return soon ? max_time(served_at, p->tidied_at) + TIDY_QUIET : p->tidied_at + TIDY_INTERVAL;
+}
+
+/* A bit of all that there is to do. */
+static int tidy_step(struct publish *p)
+{
+	struct live *live = p->live;
+	bool more = false, collect = p->untidy || live->pressed;
+	int ret = tidy_versions(p, &more);
+	if (ret == 0 && (collect || p->untidy))
+		ret = tidy_chunks(p, &more);
+	p->stuck = ret == -ENOSPC; /* until readers let go of pages */
+	p->untidy = more || p->stuck;
+	return p->stuck ? 0 : ret;
+}
+
+static void drop_empty_writer(struct live *live)
+{
+	if (live->writer && txn_dirty_bytes(live->writer) == 0) {
+		txn_abort(live->writer);
+		live->writer = NULL;
+	}
 }
 
 int publish_tidy(struct publish *p, time_ns now)
 {
 	struct live *live = p->live;
-	bool more = false, began = !live->writer, collect = p->untidy || live->pressed;
-	int ret = tidy_versions(p, &more);
-	if (ret == 0 && (collect || p->untidy))
-		ret = tidy_chunks(p, &more);
-	p->untidy = more;
-	live->pressed &= more;
+	bool began = !live->writer;
+	int ret = tidy_step(p);
+	live->pressed &= p->untidy;
 	p->tidied_at = now;
-	if (live->writer && began && txn_dirty_bytes(live->writer) == 0) {
-		txn_abort(live->writer);
-		live->writer = NULL;
-	}
+	if (began)
+		drop_empty_writer(live);
 	if (live->writer && !p->written_since)
 		p->written_since = now;
-	return ret == -ENOSPC ? 0 : ret;
+	return ret;
+}
+
+int publish_make_room(struct publish *p)
+{
+	time_ns end = publish_clock() + RELIEF_TIME;
+	int ret;
+	if (p->making_room) /* a step needs room itself: the commit must do */
+		return 0;
+	p->making_room = true;
+	do
+		ret = tidy_step(p);
+	while (ret == 0 && p->untidy && !p->stuck && publish_clock() < end);
+	p->making_room = false;
+	drop_empty_writer(p->live);
+	return ret < 0 ? ret : publish_commit(p);
 }

@@ -26,6 +26,8 @@ struct publish {
 	time_ns credit;          /* commit time that may be spent now */
 	time_ns credited_at;
 	bool untidy;             /* there may be something to tidy */
+	bool stuck;              /* even tidying finds no room */
+	bool making_room;
 	time_ns tidied_at;
 	bool retiring;           /* retention is on its way to 'horizon' */
 	version_t horizon;
@@ -46,5 +48,7 @@ int publish_commit(struct publish *);
 /* When to tidy a little if no request comes, and to do it. */
 time_ns publish_tidy_due(const struct publish *, time_ns served_at);
 int publish_tidy(struct publish *, time_ns now);
+/* Somebody needs room: tidy for a moment, and commit. */
+int publish_make_room(struct publish *);
 
 #endif

@@ -365,6 +365,15 @@ static int collect(struct txn *txn, const struct chunk_id *id)
 	return error ? error : delete(txn, ROW_COUNT, id);
 }
 
+/* Rows of the chunk's own, and of those that a list names. */
+static uint64_t collect_leaves(struct txn *txn, const struct chunk_id *id)
+{
+	bool list;
+	struct slice bytes;
+	bool counts = chunk_any(txn, id, &list, &bytes) == 0 && list;
+	return 3 + (counts ? 2 * (bytes.size / sizeof(id->bytes)) : 0);
+}
+
 int chunk_collect(struct txn *txn, size_t max, bool *ret_more)
 {
 	static const uint8_t from[] = { ROW_GARBAGE };
@@ -379,6 +388,13 @@ int chunk_collect(struct txn *txn, size_t max, bool *ret_more)
 			*ret_more = some;
 			return 0;
 		}
+		error = space_admit_leaves(txn, collect_leaves(txn, &id));
+		if (error == -ENOSPC && n) {
+			*ret_more = true;
+			return 0;
+		}
+		if (error)
+			return error;
 		error = collect(txn, &id);
 		if (error)
 			return txn_poison(txn, error);

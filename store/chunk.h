@@ -50,7 +50,7 @@ bool chunk_exists(struct txn *, const struct chunk_id *);
 int chunk_ref_list(struct txn *, struct slice entries, int by);
 /* Up to 'max' wanted ids > 'after' (NULL: from the start) in order; returns how many, or an error. */
 int chunk_wants(struct txn *, const struct chunk_id *after, struct chunk_id *ret_ids, size_t max);
-/* Take away up to 'max' garbage chunks; *ret_more tells whether some are left. */
+/* Take away up to 'max' garbage chunks, fewer when disk room for that is short (-ENOSPC: not even one); *ret_more tells whether some are left. */
 int chunk_collect(struct txn *, size_t max, bool *ret_more);
 
 #endif

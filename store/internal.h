@@ -51,12 +51,23 @@ struct store {
 	unsigned writers_begun;   /* write transactions so far */
 	uint64_t allocated_bytes; /* the data file has disk blocks up to here; the writer's (space.c) */
 	bool no_allocate;         /* the file system cannot allocate ahead */
+	bool scattered;           /* something was refused only because free pages stand in many lists; the writer's */
 	char dir[PATH_MAX];
 };
 
 /* Keys of the hash functions, one for each use, derived from the store's secret. */
 struct seeds {
 	uint64_t digest, name, data, list;
+};
+
+/* Free pages inside the file that LMDB could use (space.c). */
+struct free_room {
+	uint64_t pages;
+	uint64_t runs;    /* those of them that values of several pages surely find */
+	uint64_t joined;  /* and would find if all stood in one list */
+	uint64_t longest; /* such run */
+	uint64_t lists;   /* in which they stand */
+	bool complete;    /* there are no more */
 };
 
 struct txn {
@@ -75,9 +86,12 @@ struct txn {
 	uint64_t tree_pages_before, branch_pages_before, last_page_before;
 	uint64_t leaf_writes;     /* pages that were perhaps copied, in eighths */
 	uint64_t large_pages;     /* pages of values that have pages of their own */
+	bool large_runs;          /* some have several */
+	uint64_t freed_pages;     /* of values that went */
+	size_t held_bytes;        /* of values that are yet to come */
 	bool disk_full;
-	bool free_counted;
-	uint64_t free_pages;
+	bool room_known;
+	struct free_room room;
 
 	struct chunk_id *fresh;   /* chunks put or found uncounted; garbage if nothing counts them by commit */
 	size_t fresh_count, fresh_capacity;
@@ -108,6 +122,12 @@ static inline struct slice slice_of(const void *data, size_t size)
 /* --- space.c */
 void space_begin(struct txn *); /* a write transaction starts: how large is the tree? */
 void space_wrote(struct txn *, enum row, size_t key_bytes, size_t value_bytes);
+void space_deleted(struct txn *, enum row, size_t key_bytes, size_t value_bytes);
+/* As txn_admit, for a step that takes things away and changes at most so many leaves of the tree. */
+int space_admit_leaves(struct txn *, uint64_t leaves);
+/* If free pages stand in too many lists: join them, in a transaction of its own. */
+void space_join(struct store *);
+bool space_ripens(const struct txn *); /* what it frees is badly needed */
 int space_open(struct store *);
 
 /* --- record.c */

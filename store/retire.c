@@ -8,7 +8,10 @@
 #include <string.h>
 
 #include "store/internal.h"
+#include "store/content.h"
 #include "store/node.h"
+
+#define CHANGE_LEAVES (2 * LIST_ENTRIES_TOP + 8) /* that taking away a node with the largest list changes */
 
 struct retire {
 	struct txn *txn;
@@ -109,6 +112,11 @@ int retire_step(struct txn *txn, version_t horizon, size_t work_max, retire_held
 			*ret_done = true;
 			return 0;
 		}
+		error = space_admit_leaves(txn, CHANGE_LEAVES);
+		if (error == -ENOSPC && n)
+			return 0;
+		if (error)
+			return error;
 		error = key.size ? retire_change(&r, at, &key, &kept) : retire_info(txn, at);
 		if (error)
 			return txn_poison(txn, error);

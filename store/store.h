@@ -98,15 +98,19 @@ struct store *txn_store(const struct txn *);
 size_t txn_dirty_bytes(const struct txn *); /* about how many bytes this write transaction has written so far */
 
 /*
- * Make sure that a commit of the open write transaction can still find disk room after 'bytes' more of keys and values, by
- * allocating ahead of the data file's end (fallocate, keeping its size). 'frees': the operation gives space back in the end
- * (unlink, rmdir, truncate to 0): it may use the last RESERVE_BYTES that other operations may not. 0 or -ENOSPC. Cheap when there is room.
- * The answer assumes the worst of all that this transaction wrote before: on -ENOSPC commit and ask again in the next before giving up.
+ * Make sure that a commit of the open write transaction can still find disk room after 'bytes' more of keys and values: behind the data file's
+ * end, where blocks are allocated ahead, or on a full disk among the free pages inside. 'frees': the operation gives space back in the end
+ * (unlink, rmdir, truncate to 0) and writes only small rows: it may use the reserve (STORE_RESERVE_BYTES, more in a large store) that other operations
+ * may not. 0 or -ENOSPC. Cheap when there is room. The answer assumes the worst of all that this transaction wrote before: on -ENOSPC commit
+ * and ask again in the next before giving up. What a commit freed on a full disk can be used by the
+ * next transaction, unless a reader still needs it.
  */
 #define STORE_RESERVE_BYTES ((size_t)4 << 20)
 int txn_admit(struct txn *, size_t bytes, bool frees);
+/* Content of so many bytes is in memory and will be stored in this transaction: every answer reckons with it. */
+void txn_hold(struct txn *, size_t bytes);
 
-/* Free and total bytes for statfs: the file system under the store, plus free pages inside it. */
+/* For statfs: what writes can still get, from the file system under the store and from the free pages inside it. */
 struct store_space {
 	uint64_t total_bytes, free_bytes, used_bytes; /* used: pages of the store that hold something */
 };

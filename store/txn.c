@@ -124,7 +124,8 @@ static int state_load(struct txn *txn)
 	return error;
 }
 
-static int state_save(struct txn *txn)
+/* 'anyway': also if it is what it was. */
+static int state_save(struct txn *txn, bool anyway)
 {
 	uint8_t key[ROW_KEY_BYTES_MAX];
 	struct slice old;
@@ -134,7 +135,7 @@ static int state_save(struct txn *txn)
 		return txn_poison(txn, -ENOMEM);
 	struct slice new = buffer_slice(&txn->value);
 	int error = row_get(txn, state_key(key), &old);
-	if (!error && old.size == new.size && memcmp(old.data, new.data, new.size) == 0)
+	if (!error && !anyway && old.size == new.size && memcmp(old.data, new.data, new.size) == 0)
 		return 0;
 	return error && error != -ENOENT ? error : row_put(txn, state_key(key), new);
 }
@@ -179,6 +180,7 @@ int txn_begin_read(struct store *store, struct txn **ret_txn)
 
 int txn_begin_write(struct store *store, struct txn **ret_txn)
 {
+	space_join(store);
 	return begin(store, true, ret_txn);
 }
 
@@ -216,19 +218,41 @@ static void close_cursors(struct txn *txn)
 			mdb_cursor_close(txn->lanes[lane]);
 }
 
-int txn_commit(struct txn *txn)
+static int commit(struct txn *txn, bool anyway)
 {
 	int error = txn->error;
 	if (!error && txn->writes)
 		error = chunk_settle(txn);
 	if (!error && txn->writes)
-		error = state_save(txn);
+		error = state_save(txn, anyway);
 	close_cursors(txn);
 	if (error)
 		mdb_txn_abort(txn->mdb);
 	else
 		error = store_error(mdb_txn_commit(txn->mdb));
 	txn_free(txn);
+	return error;
+}
+
+/* LMDB uses pages again from the second transaction on after the one that freed them. If there is no room for that, it is for the next one to do. */
+static void ripen(struct store *store)
+{
+	struct txn *txn;
+	if (txn_begin_write(store, &txn) != 0)
+		return;
+	if (txn_admit(txn, 0, true) == 0)
+		commit(txn, true);
+	else
+		txn_abort(txn);
+}
+
+int txn_commit(struct txn *txn)
+{
+	struct store *store = txn->store;
+	bool ripens = txn->writes && space_ripens(txn);
+	int error = commit(txn, false);
+	if (!error && ripens)
+		ripen(store);
 	return error;
 }
 
@@ -392,6 +416,6 @@ int row_delete(struct txn *txn, struct slice key)
 		rc = mdb_cursor_del(cursor, 0);
 	if (rc)
 		return txn_poison(txn, store_error(rc));
-	space_wrote(txn, row_of(key), key.size, 0);
+	space_deleted(txn, row_of(key), key.size, v.mv_size);
 	return 0;
 }

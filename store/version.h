@@ -40,7 +40,8 @@ int version_next(struct txn *, version_t after, struct version_info *ret_info);
 /* The keys that one version wrote, in key order: 1 and the next key after *key (size 0: the first), 0 at the end. */
 int version_change_next(struct txn *, version_t, struct record_key *key);
 
-/* Retention (retire.c): take away what no version >= horizon can see, up to 'work_max' changes a call; *ret_done when the horizon is reached.
+/* Retention (retire.c): take away what no version >= horizon can see, up to 'work_max' changes a call, fewer when
+ * disk room for that is short (-ENOSPC: not even one); *ret_done when the horizon is reached.
  * horizon <= current; moving it back does nothing. 'held' (may be NULL) tells that a node's content of that content_version is still in use by a
  * reader: then its record stays, and is asked for again by every later call; such records alone do not keep *ret_done from being true. */
 typedef bool retire_held(void *user, ino_id, version_t content_version);

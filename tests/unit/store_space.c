@@ -48,24 +48,35 @@ static version_t commit(struct txn *txn)
 	return info.version;
 }
 
-/* Write files, a few a version, until no more is admitted in a transaction of its own. Returns how many. */
+/* A write transaction with room for 'bytes' more, or NULL: not in one of its own, and not in the next either. */
+static struct txn *begin_with_room(struct store *store, size_t bytes)
+{
+	for (int tries = 0; tries < 2; tries++) {
+		struct txn *txn = begin_write(store);
+		int error = txn_admit(txn, bytes, false);
+		if (!error)
+			return txn;
+		cr_assert_eq(error, -ENOSPC);
+		txn_abort(txn);
+	}
+	return NULL;
+}
+
+/* Write files, a few a version, until no more is admitted. Returns how many. */
 static int fill(struct store *store, ino_id *ino)
 {
-	for (int files = 0;; files++) {
-		struct txn *txn = begin_write(store);
-		int error = txn_admit(txn, FILE_BYTES + 200, false);
-		if (error) {
-			cr_assert_eq(error, -ENOSPC);
-			txn_abort(txn);
-			return files;
-		}
+	struct txn *txn;
+	int files = 0;
+	while ((txn = begin_with_room(store, FILE_BYTES + 200)) != NULL) {
 		put_file(txn, (*ino)++);
+		files++;
 		if (one_in(2) && txn_admit(txn, FILE_BYTES + 200, false) == 0) {
 			put_file(txn, (*ino)++);
 			files++;
 		}
 		commit(txn);
 	}
+	return files;
 }
 
 /* Delete files, asking before each; a transaction that has no more room is committed and the next one asks again. */
