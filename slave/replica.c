@@ -29,7 +29,6 @@
 #define TIDY_MS 10
 #define TIDY_CHANGES 256
 #define TIDY_CHUNKS 64
-#define TAKE_SPENT_MAX 1000000              /* numbers that a taken version may pass over */
 
 struct replica {
 	struct store *store;
@@ -406,23 +405,6 @@ static int commit_inline(void *user, struct slice delta, struct drs_version *ret
 	return 0;
 }
 
-/* A version that changes nothing here. The numbers between are spent (R1.1). */
-static int take(struct txn *txn, version_t version)
-{
-	const struct store_state *state = txn_state(txn);
-
-	if (state->pending != VERSION_NONE || version <= state->assigned || version - state->assigned > TAKE_SPENT_MAX)
-		return -EBUSY;
-	while (version_begin(txn) < version) {
-		bool done = false;
-		int error = version_drop(txn, 1, &done);
-
-		if (error < 0)
-			return error;
-	}
-	return version_seal(txn, wall_clock(), NULL, NULL);
-}
-
 static int take_version(void *user, const struct drs_version *version)
 {
 	struct replica *r = user;
@@ -434,7 +416,7 @@ static int take_version(void *user, const struct drs_version *version)
 		error = txn_begin_write(r->store, &txn);
 	if (error < 0)
 		return failed(r, error, "take a version's number");
-	error = take(txn, fs_version_number(version));
+	error = version_take(txn, fs_version_number(version), wall_clock());
 	if (error < 0)
 		txn_abort(txn);
 	else

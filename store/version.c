@@ -232,6 +232,16 @@ int version_drop_at(struct txn *txn, version_t at, size_t work_max, bool *ret_do
 	}
 }
 
+int version_take(struct txn *txn, version_t version, int64_t sealed_at)
+{
+	if (txn->state.pending)
+		return -EBUSY;
+	if (version <= txn->state.current || version > VERSION_MAX)
+		return -EINVAL;
+	version_pend(txn, version, txn->state.digest, txn->state.nodes);
+	return version_seal(txn, sealed_at, NULL, NULL);
+}
+
 int version_drop(struct txn *txn, size_t work_max, bool *ret_done)
 {
 	*ret_done = true;

@@ -28,6 +28,11 @@ version_t version_begin(struct txn *);
 bool version_dirty(const struct txn *);
 /* Make the pending number current. 'sealed_at' (CLOCK_REALTIME) and 'message' (may be NULL) for its history. Nothing pending: -EINVAL. */
 int version_seal(struct txn *, time_ns sealed_at, const char *message, struct version_info *ret_info);
+/*
+ * A slave takes its master's number, at which nothing has changed here (R2.5). -EBUSY: another number is pending; -EINVAL: it is not above the
+ * current one.
+ */
+int version_take(struct txn *, version_t, int64_t sealed_at);
 /* Drop up to 'work_max' records of the pending number; when *ret_done, nothing of it is left and none is pending (the number is spent). */
 int version_drop(struct txn *, size_t work_max, bool *ret_done);
 
