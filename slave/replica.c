@@ -286,7 +286,7 @@ static int pull_feed(void *user, struct slice frame)
 		return failed(r, error, "write what is pulled");
 	}
 	while ((error = stage_feed(r->stage, r->txn, frame)) == -EAGAIN) {
-		error = txn_dirty_bytes(r->txn) > PULL_DIRTY_BYTES ? settle(r) : 0;
+		error = settle(r);
 		if (error == 0)
 			error = pull_txn(r);
 		if (error < 0)

@@ -51,7 +51,7 @@ struct stage;                                                                   
 int stage_new(struct store *, struct stage **ret_stage);
 void stage_free(struct stage *);
 /*
- * Frame from the source. -EAGAIN: it makes much work, some of which is done; feed it once more, in the next transaction if this one has grown.
+ * Frame from the source. -EAGAIN: it makes much work, some of which is done; feed it once more, in the next transaction.
  * After any other error abort the transaction and free the stage: a new conversation resumes from what was committed.
  */
 int stage_feed(struct stage *, struct txn *, struct slice frame);
