@@ -64,7 +64,7 @@ struct free_room {
 	uint64_t pages;
 	uint64_t runs;    /* those of them that values of several pages surely find */
 	uint64_t joined;  /* and would find if all stood in one list */
-	uint64_t longest; /* such run */
+	size_t lengths_count; /* of runs that were asked for */
 	uint64_t lists;   /* in which they stand */
 	bool complete;    /* there are no more */
 };

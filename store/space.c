@@ -38,6 +38,8 @@
 #define LIST_ENTRIES 480    /* pages on a page of a list, about */
 #define BATCH_PAGES 16384   /* free pages that are looked at together */
 #define SAMPLE_PAGES 65536
+#define JOINED_MAX 512      /* runs that are joined at once */
+#define JOIN_PAGES 64       /* of the tree, that joining so many changes at most */
 #define EIGHTHS 8
 
 static uint64_t last_page(const struct store *store)
@@ -230,6 +232,8 @@ struct free_page {
 struct batch {
 	struct free_page *pages;
 	size_t count;
+	uint64_t *lengths; /* of runs, whatever lists they stand in; NULL: nobody asks */
+	size_t lengths_count;
 };
 
 static int compare_pages(const void *a, const void *b)
@@ -238,14 +242,14 @@ static int compare_pages(const void *a, const void *b)
 	return one->page < other->page ? -1 : one->page > other->page;
 }
 
-static void end_run(struct free_room *room, uint64_t run, uint64_t joined, bool joins)
+static void end_run(struct batch *batch, struct free_room *room, uint64_t run, uint64_t joined, bool joins)
 {
 	room->runs += less(run, RUN_PAGES - 1);
 	if (joins)
 		return;
 	room->joined += less(joined, RUN_PAGES - 1);
-	if (joined > room->longest)
-		room->longest = joined;
+	if (batch->lengths && joined >= RUN_PAGES && batch->lengths_count < JOINED_MAX)
+		batch->lengths[batch->lengths_count++] = joined;
 }
 
 static void count_runs(struct batch *batch, struct free_room *room)
@@ -256,13 +260,13 @@ static void count_runs(struct batch *batch, struct free_room *room)
 		const struct free_page *p = &batch->pages[i];
 		bool joins = i && p->page == p[-1].page + 1;
 		if (!joins || p->list < p[-1].list) {
-			end_run(room, run, joined, joins);
+			end_run(batch, room, run, joined, joins);
 			run = 0;
 		}
 		run++;
 		joined = joins ? joined + 1 : 1;
 	}
-	end_run(room, run, joined, false);
+	end_run(batch, room, run, joined, false);
 	batch->count = 0;
 }
 
@@ -289,6 +293,8 @@ struct search {
 	size_t before;
 	uint64_t lists_max;
 	uint64_t goal;
+	uint64_t skip;     /* the first pages that LMDB would take one by one */
+	uint64_t *lengths; /* JOINED_MAX of them, or NULL */
 };
 
 /* What writing the lists anew will take, if no more than these are read. */
@@ -297,21 +303,25 @@ static uint64_t rewriting_pages(const struct free_room *room, uint64_t list_tree
 	return room->pages / LIST_ENTRIES + min_pages(room->lists, list_tree) + SLACK_PAGES / 4;
 }
 
-static void take_list(struct batch *batch, const size_t *list, struct free_room *room)
+/* A list starts with its length and descends. */
+static void take_list(struct batch *batch, const size_t *list, uint64_t *skip, struct free_room *room)
 {
-	for (size_t i = 1; i <= list[0]; i++) {
+	size_t taken = min_pages(*skip, list[0]);
+	*skip -= taken;
+	for (size_t i = 1; i <= list[0] - taken; i++) {
 		if (batch->count == BATCH_PAGES)
 			count_runs(batch, room);
 		batch->pages[batch->count++] = (struct free_page){ list[i], room->lists };
 	}
-	room->pages += list[0];
+	room->pages += list[0] - taken;
 	room->lists++;
 }
 
 static int search_lists(MDB_cursor *cursor, const struct search *search, uint64_t list_tree, struct free_room *ret_room)
 {
 	struct free_room room = { .complete = true };
-	struct batch batch = { .pages = malloc(BATCH_PAGES * sizeof(*batch.pages)) };
+	struct batch batch = { .pages = malloc(BATCH_PAGES * sizeof(*batch.pages)), .lengths = search->lengths };
+	uint64_t skip = search->skip;
 	MDB_val key, list;
 	int rc = batch.pages ? 0 : ENOMEM;
 	while (!rc && (rc = mdb_cursor_get(cursor, &key, &list, MDB_NEXT)) == 0) {
@@ -321,13 +331,14 @@ static int search_lists(MDB_cursor *cursor, const struct search *search, uint64_
 			room.complete = false;
 			break;
 		}
-		take_list(&batch, list.mv_data, &room);
+		take_list(&batch, list.mv_data, &skip, &room);
 	}
 	if (batch.pages)
 		count_runs(&batch, &room);
 	free(batch.pages);
 	if (rc && rc != MDB_NOTFOUND)
 		return rc;
+	room.lengths_count = batch.lengths_count;
 	uint64_t rewriting = rewriting_pages(&room, list_tree);
 	room.runs = less(room.runs, rewriting);
 	room.joined = less(room.joined, rewriting);
@@ -426,24 +437,55 @@ int space_admit_leaves(struct txn *txn, uint64_t leaves)
 	return admit(txn, &(struct ask){ .leaves = leaves, .frees = true });
 }
 
+static int compare_lengths(const void *a, const void *b)
+{
+	const uint64_t *one = a, *other = b;
+	return *one > *other ? -1 : *one < *other;
+}
+
+static int join_row(struct txn *txn, size_t which, size_t bytes, bool delete)
+{
+	uint8_t name[] = { ROW_GARBAGE, 0, (uint8_t)(which >> 8), (uint8_t)which };
+	MDB_val key = { sizeof(name), name }, value = { bytes, NULL };
+	int rc = delete ? mdb_del(txn->mdb, txn->store->rows, &key, NULL) : mdb_put(txn->mdb, txn->store->rows, &key, &value, MDB_RESERVE);
+	return store_error(rc);
+}
+
 /*
- * Have LMDB read all lists, so that it writes them as one: by asking for a value as long as the longest run, which it only sees when it has read them
- * all, and giving it back.
+ * Have LMDB read all lists that matter, so that it writes them as one: by asking for values as long as the runs, the longest first, which it only finds
+ * when it has read where they stand, and giving them back. There is a run for each: those asked for before have taken one each.
+ * A page of the tree that is copied meanwhile could break one, so all of those are made to change before, while LMDB has only read the first
+ * list, or first few, and takes the lowest pages; rows that hold a page's number are as large as that number.
  */
+static int take_runs(struct txn *txn, const uint64_t *lengths, size_t count)
+{
+	int error = 0;
+	for (size_t i = 0; i < count && !error; i++)
+		error = join_row(txn, i, sizeof(size_t), false);
+	for (size_t i = 0; i < count && !error; i++)
+		error = join_row(txn, i, lengths[i] * txn->store->page_bytes - 16, false);
+	for (size_t i = 0; i < count && !error; i++)
+		error = join_row(txn, i, 0, true);
+	return error;
+}
+
 static int join_lists(struct txn *txn)
 {
-	static uint8_t name[] = { ROW_GARBAGE, 0 };
-	MDB_val key = { sizeof(name), name }, value = { 0 };
+	uint64_t lengths[JOINED_MAX];
 	const struct need need = need_of(txn, &(struct ask){ .frees = true });
+	const struct search search = { .lists_max = UINT64_MAX, .goal = BATCH_PAGES, .skip = JOIN_PAGES, .lengths = lengths };
 	struct free_room room;
-	int error = find_room(txn->store, (struct search){ .lists_max = UINT64_MAX, .goal = UINT64_MAX }, &room);
+	int error = find_room(txn->store, search, &room);
 	if (error)
 		return error;
-	if (room.longest <= RUN_PAGES || room.longest > BATCH_PAGES || room.lists > LISTS_A_PAGE * (room.longest - 1) || need.pages > room.pages)
+	if (!room.lengths_count || room.lists > LISTS_A_PAGE * (RUN_PAGES - 1) || need.pages > room.pages)
 		return -ENOSPC;
-	value.mv_size = room.longest * txn->store->page_bytes - 16;
-	int rc = mdb_put(txn->mdb, txn->store->rows, &key, &value, MDB_RESERVE);
-	return store_error(rc ? rc : mdb_del(txn->mdb, txn->store->rows, &key, NULL));
+	qsort(lengths, room.lengths_count, sizeof(*lengths), compare_lengths);
+	uint64_t pages = 0;
+	size_t count = 0;
+	while (count < room.lengths_count && (pages += lengths[count]) <= SAMPLE_PAGES) /* it is memory, though nobody writes to it */
+		count++;
+	return take_runs(txn, lengths, count);
 }
 
 void space_join(struct store *store)
