@@ -12,6 +12,7 @@
 #include "master/draft.h"
 
 #define STAT_BLOCK_BYTES 512
+#define CONTENT_CHANGE_BYTES 4096 /* names and attributes ask for less */
 #define IO_BYTES (128 << 10) /* what programs should read and write at a time */
 
 int live_init(struct live *live, struct store *store, int (*relieve)(void *), void (*times_moved)(void *, ino_id), void *user)
@@ -66,7 +67,9 @@ static int live_begin(struct live *live)
 
 static int live_ask(struct live *live, size_t bytes, bool frees)
 {
-	txn_hold(live->writer, live->edit_bytes);
+	/* Content that stands beside what is written may be cut anew. */
+	size_t beside = frees || bytes < CONTENT_CHANGE_BYTES ? 0 : CHUNK_BYTES_MAX;
+	txn_hold(live->writer, live->edit_bytes + beside);
 	return txn_admit(live->writer, bytes, frees);
 }
 

@@ -60,14 +60,17 @@ struct seeds {
 	uint64_t digest, name, data, list;
 };
 
+#define RUN_SIZES 15 /* values of 2 to 16 pages */
+
 /* Free pages inside the file that LMDB could use (space.c). */
 struct free_room {
 	uint64_t pages;
-	uint64_t runs;    /* those of them that values of several pages surely find */
-	uint64_t joined;  /* and would find if all stood in one list */
-	uint64_t longest; /* such run */
+	uint64_t runs[RUN_SIZES];   /* those of them that values of each size surely find */
+	uint64_t joined[RUN_SIZES]; /* and would find if all stood in one list */
+	size_t lengths_count; /* of runs that were asked for */
 	uint64_t lists;   /* in which they stand */
-	bool complete;    /* there are no more */
+	bool complete;    /* no more was found than this */
+	bool more_lists;  /* though there are more, behind too many */
 };
 
 struct txn {
@@ -86,7 +89,6 @@ struct txn {
 	uint64_t tree_pages_before, branch_pages_before, last_page_before;
 	uint64_t leaf_writes;     /* pages that were perhaps copied, in eighths */
 	uint64_t large_pages;     /* pages of values that have pages of their own */
-	bool large_runs;          /* some have several */
 	uint64_t freed_pages;     /* of values that went */
 	size_t held_bytes;        /* of values that are yet to come */
 	bool disk_full;

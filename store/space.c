@@ -8,15 +8,15 @@
  *   - It reads lists of free pages, in the order of the transactions that freed them, one more each time that those read so far do not do.
  *     Usable are the lists from before the oldest reader and before the last commit.
  *   - A single page is the lowest of those read: it is found while there is any.
- *   - A value of n pages needs n that follow each other, and takes the first such place: always from the start of a run. It fails only when all
- *     that is left of each run is shorter than n. So runs of r pages take values of at most n pages at least until the sum of
- *     r - (n - 1) is used up, in whatever order and together with single pages. A run whose pages stand in several lists may be entered in the
- *     middle, where a page of an earlier list follows one of a later: there it counts as two.
+ *   - A value of n pages needs n that follow each other, and takes the first such place: always from the start of a run. It fails only
+ *     when all that is left of each run is shorter than n. So runs of r pages take values of at most n pages at least until the sum of
+ *     r - (n - 1) is used up, in whatever order and together with single pages. A run whose pages stand in several lists may be entered
+ *     in the middle, where a page of an earlier list follows one of a later: there it counts as two.
  *   - It gives up on a place inside after 60 n lists and goes to the end. So many lists need some room at the end.
  *   - A commit writes the lists that were read anew, in the order of pages, and one with the pages that it freed.
  *
- * Therefore: all pages that a transaction may need must fit into runs and end, or, when it stores nothing larger than a page, be free anywhere. What does
- * not give space back must also leave a reserve, from which what does can always be done.
+ * Therefore: all pages that a transaction may need must fit into runs and end, or, when what it is yet to store is no larger than a page,
+ * be free anywhere. What does not give space back must also leave a reserve, from which what does can always be done.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,13 +31,15 @@
 #define AHEAD_STEP_BYTES ((uint64_t)64 << 10)
 #define RESERVE_BYTES_MAX ((uint64_t)64 << 20)
 #define SLACK_PAGES 24      /* root and branches, rounding */
-#define RUN_PAGES 16        /* the largest value: a chunk, and the list of freed pages if it is kept so short */
+#define RUN_PAGES (RUN_SIZES + 1) /* the largest value: a chunk, and the list of freed pages if it is kept so short */
 #define END_KEEP_PAGES 64   /* of the file's end, for when LMDB gives up looking inside */
 #define LISTS_SURE 100      /* so many lists are read before it gives up */
 #define LISTS_A_PAGE 60     /* and so many for each page at the end that giving up costs */
 #define LIST_ENTRIES 480    /* pages on a page of a list, about */
 #define BATCH_PAGES 16384   /* free pages that are looked at together */
 #define SAMPLE_PAGES 65536
+#define JOINED_MAX 512      /* runs that are joined at once */
+#define JOIN_PAGES 64       /* of the tree, that joining so many changes at most */
 #define EIGHTHS 8
 
 static uint64_t last_page(const struct store *store)
@@ -65,6 +67,11 @@ void space_begin(struct txn *txn)
 static uint64_t min_pages(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
+}
+
+static uint64_t max_pages(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
 }
 
 static uint64_t less(uint64_t from, uint64_t by)
@@ -103,7 +110,6 @@ void space_wrote(struct txn *txn, enum row row, size_t key_bytes, size_t value_b
 	uint64_t pages = own_pages(txn->store, key_bytes, value_bytes);
 	txn->dirty_bytes += key_bytes + value_bytes;
 	txn->large_pages += pages;
-	txn->large_runs |= pages > 1;
 	txn->freed_pages += pages; /* of the value that it took the place of, perhaps */
 	wrote_leaf(txn, row);
 }
@@ -125,7 +131,7 @@ struct ask {
 struct need {
 	uint64_t pages; /* at most */
 	uint64_t list;  /* pages of the list of what it frees */
-	bool runs;      /* some of them must follow each other */
+	uint64_t run;   /* of which so many must follow each other */
 };
 
 /* Copies of the pages that change, and new ones. */
@@ -147,7 +153,9 @@ static struct need need_of(struct txn *txn, const struct ask *ask)
 		.pages = txn->large_pages + changed + pages_of(store, stored + stored / 2), /* more: rounding, leaves */
 	};
 	need.pages += 2 * need.list; /* it may grow while it is being written */
-	need.runs = txn->large_runs || txn->held_bytes || need.list > 1 || (!ask->frees && own_pages(store, 0, ask->bytes) > 1);
+	need.run = max_pages(need.list, ask->frees ? 1 : own_pages(store, 0, ask->bytes));
+	if (need.run > RUN_PAGES || txn->held_bytes) /* content is cut, and not as it was written */
+		need.run = RUN_PAGES;
 	return need;
 }
 
@@ -230,6 +238,8 @@ struct free_page {
 struct batch {
 	struct free_page *pages;
 	size_t count;
+	uint64_t *lengths; /* of runs, whatever lists they stand in; NULL: nobody asks */
+	size_t lengths_count;
 };
 
 static int compare_pages(const void *a, const void *b)
@@ -238,14 +248,22 @@ static int compare_pages(const void *a, const void *b)
 	return one->page < other->page ? -1 : one->page > other->page;
 }
 
-static void end_run(struct free_room *room, uint64_t run, uint64_t joined, bool joins)
+/* Runs are judged for values of 2 pages and more. */
+static uint64_t run_pages(int size)
 {
-	room->runs += less(run, RUN_PAGES - 1);
+	return (uint64_t)size + 2;
+}
+
+static void end_run(struct batch *batch, struct free_room *room, uint64_t run, uint64_t joined, bool joins)
+{
+	for (int size = 0; size < RUN_SIZES; size++) {
+		room->runs[size] += less(run, run_pages(size) - 1);
+		room->joined[size] += joins ? 0 : less(joined, run_pages(size) - 1);
+	}
 	if (joins)
 		return;
-	room->joined += less(joined, RUN_PAGES - 1);
-	if (joined > room->longest)
-		room->longest = joined;
+	if (batch->lengths && joined >= RUN_PAGES && batch->lengths_count < JOINED_MAX)
+		batch->lengths[batch->lengths_count++] = joined;
 }
 
 static void count_runs(struct batch *batch, struct free_room *room)
@@ -256,13 +274,13 @@ static void count_runs(struct batch *batch, struct free_room *room)
 		const struct free_page *p = &batch->pages[i];
 		bool joins = i && p->page == p[-1].page + 1;
 		if (!joins || p->list < p[-1].list) {
-			end_run(room, run, joined, joins);
+			end_run(batch, room, run, joined, joins);
 			run = 0;
 		}
 		run++;
 		joined = joins ? joined + 1 : 1;
 	}
-	end_run(room, run, joined, false);
+	end_run(batch, room, run, joined, false);
 	batch->count = 0;
 }
 
@@ -289,6 +307,8 @@ struct search {
 	size_t before;
 	uint64_t lists_max;
 	uint64_t goal;
+	uint64_t skip;     /* the first pages that LMDB would take one by one */
+	uint64_t *lengths; /* JOINED_MAX of them, or NULL */
 };
 
 /* What writing the lists anew will take, if no more than these are read. */
@@ -297,40 +317,51 @@ static uint64_t rewriting_pages(const struct free_room *room, uint64_t list_tree
 	return room->pages / LIST_ENTRIES + min_pages(room->lists, list_tree) + SLACK_PAGES / 4;
 }
 
-static void take_list(struct batch *batch, const size_t *list, struct free_room *room)
+/* A list starts with its length and descends. */
+static void take_list(struct batch *batch, const size_t *list, uint64_t *skip, struct free_room *room)
 {
-	for (size_t i = 1; i <= list[0]; i++) {
+	size_t taken = min_pages(*skip, list[0]);
+	*skip -= taken;
+	for (size_t i = 1; i <= list[0] - taken; i++) {
 		if (batch->count == BATCH_PAGES)
 			count_runs(batch, room);
 		batch->pages[batch->count++] = (struct free_page){ list[i], room->lists };
 	}
-	room->pages += list[0];
+	room->pages += list[0] - taken;
 	room->lists++;
 }
 
 static int search_lists(MDB_cursor *cursor, const struct search *search, uint64_t list_tree, struct free_room *ret_room)
 {
 	struct free_room room = { .complete = true };
-	struct batch batch = { .pages = malloc(BATCH_PAGES * sizeof(*batch.pages)) };
+	struct batch batch = { .pages = malloc(BATCH_PAGES * sizeof(*batch.pages)), .lengths = search->lengths };
+	uint64_t skip = search->skip;
 	MDB_val key, list;
 	int rc = batch.pages ? 0 : ENOMEM;
 	while (!rc && (rc = mdb_cursor_get(cursor, &key, &list, MDB_NEXT)) == 0) {
-		if (*(const size_t *)key.mv_data >= search->before || room.lists == search->lists_max)
+		if (*(const size_t *)key.mv_data >= search->before)
 			break;
-		if (room.runs >= search->goal + rewriting_pages(&room, list_tree)) {
+		if (room.lists == search->lists_max) {
+			room.more_lists = true;
+			break;
+		}
+		if (room.runs[RUN_SIZES - 1] >= search->goal + rewriting_pages(&room, list_tree)) {
 			room.complete = false;
 			break;
 		}
-		take_list(&batch, list.mv_data, &room);
+		take_list(&batch, list.mv_data, &skip, &room);
 	}
 	if (batch.pages)
 		count_runs(&batch, &room);
 	free(batch.pages);
 	if (rc && rc != MDB_NOTFOUND)
 		return rc;
+	room.lengths_count = batch.lengths_count;
 	uint64_t rewriting = rewriting_pages(&room, list_tree);
-	room.runs = less(room.runs, rewriting);
-	room.joined = less(room.joined, rewriting);
+	for (int size = 0; size < RUN_SIZES; size++) {
+		room.runs[size] = less(room.runs[size], rewriting);
+		room.joined[size] = less(room.joined[size], rewriting);
+	}
 	room.pages = less(room.pages, rewriting);
 	*ret_room = room;
 	return 0;
@@ -361,7 +392,7 @@ static int find_room(struct store *store, struct search search, struct free_room
 /* Enough to judge a need of 'goal' pages. Readers that end meanwhile are only noticed by the next transaction. */
 static int room_inside(struct txn *txn, uint64_t goal, uint64_t end_pages, struct free_room *ret_room)
 {
-	if (!txn->room_known || (txn->room.runs < goal && !txn->room.complete)) {
+	if (!txn->room_known || (txn->room.runs[RUN_SIZES - 1] < goal && !txn->room.complete)) {
 		const struct search search = { .lists_max = LISTS_SURE + LISTS_A_PAGE * less(end_pages, 2 * RUN_PAGES), .goal = 2 * goal };
 		int error = find_room(txn->store, search, &txn->room);
 		if (error)
@@ -391,12 +422,13 @@ static int admit_within(struct txn *txn, const struct need *need, bool frees)
 	int error = room_inside(txn, need->pages + reserve, end, &room);
 	if (error)
 		return error;
+	store->scattered |= room.more_lists;
 	if (need->pages + reserve > room.pages + end)
 		return -ENOSPC;
 	end = end_runs(less(end, frees ? 0 : END_KEEP_PAGES), &room);
-	if (!need->runs || need->pages <= room.runs + end)
+	if (need->run <= 1 || need->pages <= room.runs[need->run - 2] + end)
 		return 0;
-	store->scattered |= need->pages <= room.joined + end;
+	store->scattered |= need->pages <= room.joined[need->run - 2] + end;
 	return -ENOSPC;
 }
 
@@ -426,24 +458,55 @@ int space_admit_leaves(struct txn *txn, uint64_t leaves)
 	return admit(txn, &(struct ask){ .leaves = leaves, .frees = true });
 }
 
+static int compare_lengths(const void *a, const void *b)
+{
+	const uint64_t *one = a, *other = b;
+	return *one > *other ? -1 : *one < *other;
+}
+
+static int join_row(struct txn *txn, size_t which, size_t bytes, bool delete)
+{
+	uint8_t name[] = { ROW_GARBAGE, 0, (uint8_t)(which >> 8), (uint8_t)which };
+	MDB_val key = { sizeof(name), name }, value = { bytes, NULL };
+	int rc = delete ? mdb_del(txn->mdb, txn->store->rows, &key, NULL) : mdb_put(txn->mdb, txn->store->rows, &key, &value, MDB_RESERVE);
+	return store_error(rc);
+}
+
 /*
- * Have LMDB read all lists, so that it writes them as one: by asking for a value as long as the longest run, which it only sees when it has read them
- * all, and giving it back.
+ * Have LMDB read all lists that matter, so that it writes them as one: by asking for values as long as the runs, the longest first, which
+ * it only finds when it has read where they stand, and giving them back. There is a run for each: those asked for before took one each.
+ * A page of the tree that is copied meanwhile could break one, so all of those are made to change before, while LMDB has only read the
+ * first list, or first few, and takes the lowest pages; rows that hold a page's number are as large as that number.
  */
+static int take_runs(struct txn *txn, const uint64_t *lengths, size_t count)
+{
+	int error = 0;
+	for (size_t i = 0; i < count && !error; i++)
+		error = join_row(txn, i, sizeof(size_t), false);
+	for (size_t i = 0; i < count && !error; i++)
+		error = join_row(txn, i, lengths[i] * txn->store->page_bytes - 16, false);
+	for (size_t i = 0; i < count && !error; i++)
+		error = join_row(txn, i, 0, true);
+	return error;
+}
+
 static int join_lists(struct txn *txn)
 {
-	static uint8_t name[] = { ROW_GARBAGE, 0 };
-	MDB_val key = { sizeof(name), name }, value = { 0 };
+	uint64_t lengths[JOINED_MAX];
 	const struct need need = need_of(txn, &(struct ask){ .frees = true });
+	const struct search search = { .lists_max = LISTS_A_PAGE * (RUN_PAGES - 1), .goal = BATCH_PAGES, .skip = JOIN_PAGES, .lengths = lengths };
 	struct free_room room;
-	int error = find_room(txn->store, (struct search){ .lists_max = UINT64_MAX, .goal = UINT64_MAX }, &room);
+	int error = find_room(txn->store, search, &room);
 	if (error)
 		return error;
-	if (room.longest <= RUN_PAGES || room.longest > BATCH_PAGES || room.lists > LISTS_A_PAGE * (room.longest - 1) || need.pages > room.pages)
+	if (!room.lengths_count || need.pages > room.pages)
 		return -ENOSPC;
-	value.mv_size = room.longest * txn->store->page_bytes - 16;
-	int rc = mdb_put(txn->mdb, txn->store->rows, &key, &value, MDB_RESERVE);
-	return store_error(rc ? rc : mdb_del(txn->mdb, txn->store->rows, &key, NULL));
+	qsort(lengths, room.lengths_count, sizeof(*lengths), compare_lengths);
+	uint64_t pages = 0;
+	size_t count = 0;
+	while (count < room.lengths_count && (pages += lengths[count]) <= SAMPLE_PAGES) /* it is memory, though nobody writes to it */
+		count++;
+	return take_runs(txn, lengths, count);
 }
 
 void space_join(struct store *store)
@@ -496,7 +559,7 @@ static int count_usable_pages(struct store *store, uint64_t free_pages, struct f
 {
 	int error = find_room(store, (struct search){ .before = SIZE_MAX, .lists_max = UINT64_MAX, .goal = SAMPLE_PAGES }, ret_room);
 	if (!error && !ret_room->complete) {
-		ret_room->joined = (uint64_t)((double)ret_room->joined * (double)free_pages / (double)ret_room->pages);
+		ret_room->joined[RUN_SIZES - 1] = (uint64_t)((double)ret_room->joined[RUN_SIZES - 1] * (double)free_pages / (double)ret_room->pages);
 		ret_room->pages = free_pages;
 	}
 	return error;
@@ -517,7 +580,7 @@ int store_space(struct store *store, struct store_space *ret_space)
 	uint64_t pages = last_page(store) + 1, disk = (uint64_t)fs.f_bavail * fs.f_frsize;
 	uint64_t end = disk / store->page_bytes + (store->no_allocate ? 0 : less(store->allocated_bytes / store->page_bytes, pages));
 	uint64_t some = less(room.pages + end, reserve_bytes(store, tree) / store->page_bytes + SLACK_PAGES);
-	uint64_t runs = room.joined + less(end, END_KEEP_PAGES + RUN_PAGES + SLACK_PAGES);
+	uint64_t runs = room.joined[RUN_SIZES - 1] + less(end, END_KEEP_PAGES + RUN_PAGES + SLACK_PAGES);
 	*ret_space = (struct store_space){
 		.total_bytes = (uint64_t)fs.f_blocks * fs.f_frsize,
 		.free_bytes = min_pages(some, runs) * store->page_bytes,
