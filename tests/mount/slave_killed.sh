@@ -21,7 +21,7 @@ whole() { [ ! -e "$S1/now/a" ] || cmp "$S1/now/a" "$S1/now/b"; }
 last=0
 for i in {1..8}; do
 	sleep "0.$((RANDOM % 9 + 1))"
-	kill -KILL "$(pid slave1)"
+	cluster kill slave1
 	check "round $i: it starts again over its stale mount" cluster start slave1 || break
 	now=$(version slave1)
 	check "round $i: its version did not go back ($last, $now)" test "$now" -ge "$last"
