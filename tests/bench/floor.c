@@ -1,8 +1,8 @@
 /*
  * The floor under propagation: what two synced LMDB commits with a UDP round trip between them cost on this machine, with a record of
- * 1 KiB and nothing else. One process commits and sends, another receives, commits and answers.
+ * 1 KiB and nothing else. One process commits and sends, others receive, commit and answer; each answer is a sample.
  *
- *   floor ROUNDS DIRECTORY
+ *   floor ROUNDS DIRECTORY [SLAVES]
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #include "tests/bench/sample.h"
+
+#define SLAVES_MAX 64
 
 static void check(int error, const char *what)
 {
@@ -76,7 +78,9 @@ static void __attribute__((noreturn)) answer(int fd, const char *dir)
 {
 	char datagram[1100];
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	struct store store = store_at(dir, "floor-slave");
+	char name[32];
+	snprintf(name, sizeof(name), "floor-slave%d", fd);
+	struct store store = store_at(dir, name);
 	for (uint64_t round = 0;; round++) {
 		ssize_t n = recv(fd, datagram, sizeof(datagram), 0);
 		if (n <= 1)
@@ -88,32 +92,41 @@ static void __attribute__((noreturn)) answer(int fd, const char *dir)
 
 int main(int argc, char **argv)
 {
-	size_t rounds = argc == 3 ? strtoul(argv[1], NULL, 10) : 0;
+	size_t rounds = argc >= 3 ? strtoul(argv[1], NULL, 10) : 0, slaves = argc == 4 ? strtoul(argv[3], NULL, 10) : 1;
 	char datagram[1024];
-	if (!rounds) {
-		fprintf(stderr, "usage: floor ROUNDS DIRECTORY\n");
+	int masters[SLAVES_MAX];
+	if (!rounds || !slaves || slaves > SLAVES_MAX) {
+		fprintf(stderr, "usage: floor ROUNDS DIRECTORY [SLAVES]\n");
 		return 2;
 	}
-	int master = socket_on_loopback(), slave = socket_on_loopback();
-	meet(master, slave);
-	meet(slave, master);
-	if (fork() == 0)
-		answer(slave, argv[2]);
+	for (size_t i = 0; i < slaves; i++) {
+		int slave = socket_on_loopback();
+		masters[i] = socket_on_loopback();
+		meet(masters[i], slave);
+		meet(slave, masters[i]);
+		if (fork() == 0)
+			answer(slave, argv[2]);
+		close(slave);
+	}
 	struct store store = store_at(argv[2], "floor-master");
-	double *samples = calloc(rounds + 1, sizeof(*samples));
+	double *samples = calloc((rounds + 1) * slaves, sizeof(*samples)), *sample = samples;
 	check(samples ? 0 : ENOMEM, "samples");
 	for (size_t round = 0; round <= rounds; round++) {
 		memset(datagram, (int)round, sizeof(datagram));
 		double began = now_us();
 		commit(&store, round, datagram, sizeof(datagram));
-		check(send(master, datagram, sizeof(datagram), 0) < 0 ? errno : 0, "send");
-		check(recv(master, datagram, sizeof(datagram), 0) < 0 ? errno : 0, "recv");
-		samples[round] = now_us() - began;
+		for (size_t i = 0; i < slaves; i++)
+			check(send(masters[i], datagram, sizeof(datagram), 0) < 0 ? errno : 0, "send");
+		for (size_t i = 0; i < slaves; i++) { /* they end at about the same time: order hardly matters */
+			check(recv(masters[i], datagram, sizeof(datagram), 0) < 0 ? errno : 0, "recv");
+			*sample++ = now_us() - began;
+		}
 		pause_us(3000 + random() % 4000);
 	}
-	sample_print("floor", samples + 1, rounds); /* the first round warms up */
+	sample_print("floor", samples + slaves, rounds * slaves); /* the first round warms up */
 	free(samples);
-	check(send(master, "", 1, 0) < 0 ? errno : 0, "send");
+	for (size_t i = 0; i < slaves; i++)
+		check(send(masters[i], "", 1, 0) < 0 ? errno : 0, "send");
 	mdb_env_close(store.env);
 	return 0;
 }
