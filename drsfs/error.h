@@ -19,6 +19,8 @@
 	X(DRS_EMAJOR,    EPROTO,      "the other side speaks another major version of the protocol (upgrade the older one)")  \
 	X(DRS_ETOOBIG,   EMSGSIZE,    "larger than the limit")                                                                \
 	X(DRS_EREFUSED,  ECONNREFUSED,"refused by the other side")                                                            \
+	X(DRS_ECONFLICT, EBUSY,       "the live tree has changed in the same places")                                         \
+	X(DRS_EABORTED,  ECANCELED,   "the update was aborted")                                                               \
 	X(DRS_ELINK,     ECONNRESET,  "the link was closed")                                                                  \
 	X(DRS_ECONFIG,   EINVAL,      "the configuration is not valid")
 

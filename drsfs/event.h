@@ -11,6 +11,9 @@
  *  - A slave has at most one link, counted from its DIAL. It dials again only after LINK_DOWN or REFUSED, or after its own HANG_UP.
  *  - A link ends once: after LINK_DOWN, REFUSED, and the actions HANG_UP and REFUSE, no more events come for that peer. The node may end any link
  *    at any time by LINK_DOWN (a timeout, a bad frame, credentials that could not be had), never as a nested event.
+ *  - Each DECIDE is answered by one DECIDED, at any time later; a core has one outstanding at most, beside a STORE.
+ *  - Each STAGE is answered by one PULLED, UNSTAGED or FAILED; each CHECK by one CHECKED or FAILED, unless UNPREPARE comes first. They count with COMMIT
+ *    and its like: a slave's core has at most one of them all outstanding. COMMIT, COMMIT_INLINE and CHECK may be answered much later, other events in between.
  *  - Each STORE is answered by one STORED or FAILED; each COMMIT, COMMIT_INLINE and TAKE by one DURABLE or FAILED; each PULL by one PULLED or
  *    FAILED, unless PULL_STOP comes first or the link goes down (then only LINK_DOWN; the core answers with PULL_STOP). A core has at most one of these
  *    outstanding at a time (master: one STORE; slave: one of the others), and more of them are asked for only after the answer.
@@ -54,6 +57,9 @@ struct beat {
 enum beat_path { BEAT_BY_MULTICAST = 1, BEAT_BY_UNICAST = 2, BEAT_BY_LINK = 3 };
 
 /* What happened. Every event has 'kind' and 'now' (which never goes backwards); the other fields that count are named here. */
+/* A slave's answer to prepare. */
+enum prepare_answer { PREPARE_ACK = 1, PREPARE_NAK = 2, PREPARE_OUT_OF_SYNC = 3 };
+
 enum event_kind {
 	/* both */
 	EVENT_TICK,       /* the deadline that the core gave has come (early or late is harmless) */
@@ -65,12 +71,19 @@ enum event_kind {
 	EVENT_HELLO,      /* peer, name, version, path: a slave's first word on a link */
 	EVENT_REPORT,     /* peer, version, path: where the slave is now */
 	EVENT_PULL,       /* peer, request: a slave asks for a delta (its opening waits with the node until STREAM or STREAM_STOP) */
+	EVENT_START,      /* job: the user layer starts two phase */
+	EVENT_CANCEL,     /* version: it cancels the job that runs for it (the node has asked master_job_cancellable first) */
+	EVENT_DECIDED,    /* version, error: the outstanding DECIDE is durable, or failed */
+	EVENT_ANSWER,     /* peer, version, answer, error, reason: a slave answers PREPARE */
 	EVENT_STREAM_DONE,/* peer, request, error: the conversation ended by itself; 0: to its end (a failure has been told to the slave by the node) */
 	/* slave */
 	EVENT_BEAT,       /* beat, path: a heartbeat came, by whichever way */
 	EVENT_LINK_UP,    /* peer: DIAL succeeded, nothing said yet */
 	EVENT_WELCOME,    /* peer, version, did, interval_ms: the master took us; its version, volume and interval of heartbeats. What 'admitted' does is done */
 	EVENT_REFUSED,    /* peer, error: the master does not want us, or no longer; the link is closed */
+	EVENT_PREPARE,    /* peer, version, previous, timeout_ms, inline_delta: the master asks to prepare */
+	EVENT_UNSTAGED,   /* version: STAGE found no delta that it could use: pull it */
+	EVENT_CHECKED,    /* version: the outstanding CHECK has ended well: prepared, durable */
 	EVENT_PULLED,     /* request: all of the delta is here (pull_ready) */
 	EVENT_DURABLE,    /* version: COMMIT, COMMIT_INLINE or TAKE is durable and visible; where it led to */
 };
@@ -82,8 +95,11 @@ struct event {
 	uint32_t request;          /* a slave's pull: given by the slave's core, growing from 1, its own for each slave */
 	int error;
 	enum beat_path path;
-	uint32_t interval_ms;
-	struct drs_version version;
+	enum prepare_answer answer;
+	uint32_t interval_ms, timeout_ms;
+	struct drs_version version, previous;
+	const struct drs_job *job;
+	const char *reason;
 	const struct did *did;
 	const struct scope *scope; /* NULL: everyone */
 	const char *name;
@@ -101,13 +117,22 @@ enum action_kind {
 	ACTION_BEAT_TO,       /* peer, path: send master_beat() to it by unicast datagram or by its link */
 	ACTION_WELCOME,       /* peer, version: say so by the link, with the volume's did, the interval and what 'admit' gives */
 	ACTION_REFUSE,        /* peer, error: say so by the link and close it */
+	ACTION_PREPARE,       /* peer, version, timeout_ms: ask it to prepare the job's version by the link, with the job's delta if that is small; time left */
+	ACTION_DECIDE,        /* version, commit: have the user make it durable, then DECIDED */
+	ACTION_VOTED,         /* tell the user that votes have changed */
+	ACTION_JOB_DONE,      /* version, error: tell the user that the job is over */
 	ACTION_STREAM,        /* peer, request: converse with it (delta_open ... delta_close), then STREAM_DONE */
 	ACTION_STREAM_STOP,   /* peer, request: delta_close now; no STREAM_DONE follows. Comes after LINK_DOWN too, or before another STREAM for the peer */
 	/* slave */
 	ACTION_DIAL,          /* connect to the master, then LINK_UP or LINK_DOWN */
 	ACTION_HELLO,         /* peer, version, path: say it by the link (the name is the node's) */
 	ACTION_REPORT,        /* peer, version, path: say it by the link */
-	ACTION_PULL,          /* peer, request, complete: pull_open(complete), ask by the link, feed what comes to the user; then PULLED or FAILED */
+	ACTION_PULL,          /* peer, request, complete, proposed (and then version): pull_open(complete), ask by the link, feed what comes to the user; then PULLED or FAILED */
+	ACTION_STAGE,         /* version, inline_delta (of the event that is being stepped): prepare(); then PULLED (staged), FAILED, or, if the delta is to be pulled, UNSTAGED */
+	ACTION_CHECK,         /* version: prepare_check(), then CHECKED or FAILED, perhaps much later */
+	ACTION_ANSWER,        /* peer, version, answer, error: say it by the link; the node adds the user's reason to a NAK */
+	ACTION_COMMIT_PREPARED, /* version: prepare_commit(), then DURABLE or FAILED */
+	ACTION_UNPREPARE,     /* prepare_abort(): no CHECKED or FAILED follows */
 	ACTION_PULL_STOP,     /* request: pull_close now; no PULLED or FAILED follows */
 	ACTION_COMMIT,        /* request: pull_commit, then DURABLE or FAILED (after FAILED the node calls pull_close) */
 	ACTION_COMMIT_INLINE, /* inline_delta (the one of the beat that is being stepped): commit_inline, then DURABLE or FAILED */
@@ -121,7 +146,9 @@ struct action {
 	uint32_t request;
 	int error;
 	enum beat_path path;
-	bool complete;
+	bool complete, proposed, commit;
+	enum prepare_answer answer;
+	uint32_t timeout_ms;
 	struct drs_version version;
 	struct slice inline_delta;
 };

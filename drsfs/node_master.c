@@ -256,7 +256,7 @@ static void perform_stream(struct session *s, uint32_t request)
 	s->stream.request = request;
 	int error = request == s->request ? 0 : -DRS_EPROTOCOL;
 	if (error == 0)
-		error = m->listener.delta_open(m->listener.user, buffer_slice(&s->opening), &s->stream.source);
+		error = m->listener.delta_open(m->listener.user, NULL, buffer_slice(&s->opening), &s->stream.source);
 	buffer_clear(&s->opening);
 	if (error < 0) {
 		stream_end(s, error);

@@ -229,7 +229,7 @@ static int xattrs_end(struct live *live, struct draft *d, bool publish)
 		struct slice value;
 		bool gone = false;
 		if (publish && record_exists_at(live->writer, VERSION_DRAFT, &key, &gone)) {
-			struct view draft = { 0, VERSION_DRAFT };
+			struct view draft = { .draft = VERSION_DRAFT };
 			ret = gone ? -ENOENT : record_get(live->writer, draft, &key, &value, NULL);
 			if (ret == 0) {
 				buffer_clear(&live->scratch);

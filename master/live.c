@@ -116,7 +116,7 @@ int live_commit(struct live *live)
 struct view published_view(const struct txn *txn)
 {
 	const struct store_state *state = txn_state(txn);
-	return (struct view){ state->pending ? state->pending : state->current, 0 };
+	return (struct view){ .version = state->pending ? state->pending : state->current };
 }
 
 struct view live_view(const struct txn *txn)

@@ -39,11 +39,12 @@ static int store_version(void *user, const struct drs_version *version)
 	return 0;
 }
 
-static int delta_open(void *user, struct slice opening, void **ret_source)
+static int delta_open(void *user, const struct drs_version *proposed, struct slice opening, void **ret_source)
 {
 	struct master_daemon *d = user;
 	struct delta_source *source;
 	version_t to;
+	(void)proposed;
 	int error = delta_source_open(d->store, opening, &source, &to);
 
 	if (error == 0)

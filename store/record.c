@@ -256,7 +256,7 @@ static const struct record_slot SLOT_NONE;
 
 static bool is_draft(version_t at)
 {
-	return at >= VERSION_DRAFT;
+	return at >= VERSION_DRAFT_FIRST;
 }
 
 /* Does this row belong to the key? Compares in place; most seeks end here. */

@@ -7,7 +7,8 @@
  *
  * The hash in a name's key (63 bits, keyed with the store's secret, never below NAME_COOKIE_FIRST) orders a directory and is its readdir cookie.
  *
- * A view says which of a key's records count: the newest not above view.version; if view.draft is not 0, that draft's record comes first.
+ * A view says which of a key's records count: the newest not above view.version; if view.draft is not 0, that draft's record comes first, then that of
+ * view.below, a lower draft, if that is not 0.
  * A record under a draft number is seen by nobody else, is not part of any digest, and no delta lists it.
  *
  * All functions return 0 or a negative error; those of the store (-ENOSPC, -EIO, -DRS_ECORRUPT, -ENOMEM) are not repeated below.
@@ -32,6 +33,7 @@ struct record_key {
 struct view {
 	version_t version; /* newest version that counts */
 	version_t draft;   /* 0, or a draft number */
+	version_t below;   /* 0, or a draft number < draft */
 };
 
 struct record_key record_key_node(ino_id);

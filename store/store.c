@@ -215,7 +215,7 @@ static int drop_drafts(struct store *store)
 		int error = txn_begin_write(store, &txn);
 		if (error)
 			return error;
-		error = row_seek(txn, slice_of(from, change_row_key(from, VERSION_DRAFT, NULL)), &row_key, &value);
+		error = row_seek(txn, slice_of(from, change_row_key(from, VERSION_DRAFT_FIRST, NULL)), &row_key, &value);
 		if (error || !change_row_parse(row_key, &draft, &key) || draft >= VERSION_CURSOR) {
 			txn_abort(txn);
 			return error == -ENOENT ? 0 : error;

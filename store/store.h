@@ -29,7 +29,8 @@ enum store_role { STORE_MASTER = 1, STORE_SLAVE = 2 };
 
 #define VERSION_NONE ((version_t)0)
 #define VERSION_MAX ((version_t)1 << 62)        /* numbers above are drafts */
-#define VERSION_DRAFT ((version_t)1 << 63)      /* first draft number; the live draft of the master's mount */
+#define VERSION_DRAFT_FIRST ((version_t)1 << 63) /* of batches' drafts (batch.h) */
+#define VERSION_DRAFT (UINT64_MAX - 2)          /* the live draft of the master's mount: the highest, so that it comes before all others */
 
 struct store_options {
 	const char *dir;      /* the state directory; made (0700) if 'create' */

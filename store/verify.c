@@ -258,7 +258,7 @@ static void check_uncounted(struct verify *v)
 
 static bool number_known(const struct store_state *s, version_t at)
 {
-	return (at && at <= s->current) || (at && at == s->pending) || (at >= VERSION_DRAFT && at < VERSION_CURSOR);
+	return (at && at <= s->current) || (at && at == s->pending) || (at >= VERSION_DRAFT_FIRST && at < VERSION_CURSOR);
 }
 
 static int check_record(struct verify *v, struct slice row_key, struct slice value)

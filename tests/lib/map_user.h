@@ -91,10 +91,11 @@ static int map_store_version(void *user, const struct drs_version *v)
 	return atomic_load(&m->store_failures) > 0 && atomic_fetch_sub(&m->store_failures, 1) > 0 ? -EIO : 0;
 }
 
-static int map_delta_open(void *user, struct slice opening, void **ret_source)
+static int map_delta_open(void *user, const struct drs_version *proposed, struct slice opening, void **ret_source)
 {
 	struct map_master *m = user;
 	struct map_source *s;
+	(void)proposed;
 	if (opening.size != 9)
 		return -DRS_EPROTOCOL;
 	s = calloc(1, sizeof(*s));
@@ -290,7 +291,13 @@ static inline void map_master_start(struct map_master *m, const struct node_conf
 {
 	struct drs_version version = map_version(m->version);
 	struct drs_master_listener listener = {
-		m, map_store_version, map_delta_open, map_delta_next, map_delta_feed, map_delta_close, map_admit
+		.user = m,
+		.store_version = map_store_version,
+		.delta_open = map_delta_open,
+		.delta_next = map_delta_next,
+		.delta_feed = map_delta_feed,
+		.delta_close = map_delta_close,
+		.admit = map_admit,
 	};
 	int error = node_new(config, &m->node);
 	assert(error == 0);
@@ -326,16 +333,16 @@ static inline void map_slave_start(struct map_slave *s, const struct node_config
 {
 	struct drs_version version = map_version(s->version);
 	struct drs_slave_listener listener = { s,
-					       map_admitted,
-					       map_pull_open,
-					       map_pull_feed,
-					       map_pull_next,
-					       map_pull_ready,
-					       map_pull_commit,
-					       map_pull_close,
-					       map_commit_inline,
-					       map_take_version,
-					       map_changed };
+					       .admitted = map_admitted,
+					       .pull_open = map_pull_open,
+					       .pull_feed = map_pull_feed,
+					       .pull_next = map_pull_next,
+					       .pull_ready = map_pull_ready,
+					       .pull_commit = map_pull_commit,
+					       .pull_close = map_pull_close,
+					       .commit_inline = map_commit_inline,
+					       .take_version = map_take_version,
+					       .changed = map_changed };
 	int error = node_new(config, &s->node);
 	assert(error == 0);
 	error = drs_register_slave(s->node, s->known ? &s->did : NULL, &version, &map_ops, &listener, &s->drs);

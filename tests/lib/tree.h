@@ -76,7 +76,7 @@ OWN struct node tree_node(struct tree *t, ino_id ino)
 	struct slice value;
 	struct node node;
 
-	must(record_get(t->txn, (struct view){ t->at, 0 }, &key, &value, NULL), "record_get node");
+	must(record_get(t->txn, (struct view){ .version = t->at }, &key, &value, NULL), "record_get node");
 	must(node_decode(value, &node), "node_decode");
 	return node;
 }

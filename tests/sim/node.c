@@ -304,6 +304,9 @@ static void perform(struct node *n, const struct action *a)
 	map_version_ops.format(&a->version, text);
 	world_trace(w, "%s: %s link %u request %u version %s", n->name, names[a->kind], a->peer, a->request, text);
 	switch (a->kind) {
+	default:
+		assert(!"two phase");
+		break;
 	case ACTION_HANG_UP:
 		net_close(link_of(n, a->peer), n->is_master ? TO_MASTER : TO_SLAVE, false);
 		break;

@@ -179,7 +179,7 @@ static inline const char *published_text(struct fixture *f, const char *name)
 	uint8_t type;
 	strcpy(text, "(none)");
 	cr_assert(eq(int, txn_begin_read(f->store, &txn), 0));
-	struct view view = { txn_state(txn)->current, 0 };
+	struct view view = { .version = txn_state(txn)->current };
 	struct record_key key = record_key_name(txn, INO_ROOT, name, strlen(name));
 	if (record_get(txn, view, &key, &value, NULL) == 0) {
 		cr_assert(eq(int, name_decode(value, &ino, &type), 0));

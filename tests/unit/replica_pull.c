@@ -131,7 +131,7 @@ static void same_as_master(void)
 	cr_assert(eq(u64, a.current, b.current));
 	cr_assert(zero(i32, memcmp(&a.digest, &b.digest, sizeof(a.digest))));
 	must(txn_begin_read(slave.store, &txn), "txn_begin_read");
-	must(digest_compute(txn, (struct view){ b.current, 0 }, &computed), "digest_compute");
+	must(digest_compute(txn, (struct view){ .version = b.current }, &computed), "digest_compute");
 	txn_abort(txn);
 	cr_assert(zero(i32, memcmp(&a.digest, &computed, sizeof(computed))));
 	cr_assert(eq(str, (char *)replica_trouble(replica), (char *)""));

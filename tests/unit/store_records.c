@@ -227,7 +227,7 @@ Test(store_records, names_are_coded)
 
 Test(store_records, views_choose_among_versions_and_drafts)
 {
-	const version_t draft = VERSION_DRAFT, other = VERSION_DRAFT + 1;
+	const version_t draft = VERSION_DRAFT, other = VERSION_DRAFT_FIRST;
 	struct record_key key = xattr(7, "user.a"), next = xattr(7, "user.b");
 	struct txn *txn = begin_write(store);
 	ok(record_put(txn, version_begin(txn), &key, text("one")));
@@ -244,25 +244,25 @@ Test(store_records, views_choose_among_versions_and_drafts)
 	cr_expect(reads(txn, (struct view){ .version = v1 }, &key, "one"));
 	cr_expect(reads(txn, (struct view){ .version = v2 }, &key, "two"));
 	cr_expect(reads(txn, (struct view){ .version = v3 }, &key, NULL));
-	cr_expect(reads(txn, (struct view){ v1, draft }, &key, "draft"));
-	cr_expect(reads(txn, (struct view){ v1, other }, &key, "other"));
-	cr_expect(reads(txn, (struct view){ v1, other + 1 }, &key, "one"));
-	cr_expect(reads(txn, (struct view){ v1, draft }, &next, NULL));
-	cr_expect(reads(txn, (struct view){ v1, other }, &next, "next"));
+	cr_expect(reads(txn, (struct view){ .version = v1, .draft = draft }, &key, "draft"));
+	cr_expect(reads(txn, (struct view){ .version = v1, .draft = other }, &key, "other"));
+	cr_expect(reads(txn, (struct view){ .version = v1, .draft = other + 1 }, &key, "one"));
+	cr_expect(reads(txn, (struct view){ .version = v1, .draft = draft }, &next, NULL));
+	cr_expect(reads(txn, (struct view){ .version = v1, .draft = other }, &next, "next"));
 
 	struct buffer seen = BUFFER_INIT, expected = BUFFER_INIT;
-	dump_view(txn, (struct view){ v1, other }, &seen);
+	dump_view(txn, (struct view){ .version = v1, .draft = other }, &seen);
 	dump_record(&expected, &key, text("other"));
 	dump_record(&expected, &next, text("next"));
 	cr_expect(buffers_equal(&seen, &expected));
 	buffer_clear(&expected);
-	dump_view(txn, (struct view){ v1, draft }, &seen);
+	dump_view(txn, (struct view){ .version = v1, .draft = draft }, &seen);
 	dump_record(&expected, &key, text("draft"));
 	cr_expect(buffers_equal(&seen, &expected));
 
 	ok(record_drop(txn, draft, &key));
 	ok(record_drop(txn, draft, &key));
-	cr_expect(reads(txn, (struct view){ v2, draft }, &key, "two"));
+	cr_expect(reads(txn, (struct view){ .version = v2, .draft = draft }, &key, "two"));
 	bool tombstone = false;
 	cr_expect(record_exists_at(txn, draft, &next, &tombstone) && tombstone);
 	cr_expect_not(record_exists_at(txn, draft, &key, &tombstone));
@@ -299,7 +299,7 @@ Test(store_records, drafts_are_in_no_digest_and_gone_when_the_store_is_opened_ag
 	store = open_master("master");
 	cr_expect_eq(state_of(store).pending, v + 1);
 	txn = begin_write(store);
-	cr_expect(reads(txn, (struct view){ v, VERSION_DRAFT }, &key, "one"));
+	cr_expect(reads(txn, (struct view){ .version = v, .draft = VERSION_DRAFT }, &key, "one"));
 	cr_expect_not(record_exists_at(txn, VERSION_DRAFT, &node, NULL));
 	bool more;
 	ok(chunk_collect(txn, 100, &more));
@@ -343,7 +343,7 @@ Test(store_records, a_value_may_come_from_the_store_itself)
 		ok(record_put(txn, version_begin(txn), &key, slice_of(long_text, 500)));
 	}
 	ok(record_put(txn, VERSION_DRAFT, &from, slice_of(long_text, sizeof(long_text))));
-	ok(record_get(txn, (struct view){ 0, VERSION_DRAFT }, &from, &value, NULL));
+	ok(record_get(txn, (struct view){ .version = 0, .draft = VERSION_DRAFT }, &from, &value, NULL));
 	ok(record_put(txn, version_begin(txn), &to, value));
 	ok(record_get(txn, (struct view){ .version = version_begin(txn) }, &to, &value, NULL));
 	cr_expect(value.size == sizeof(long_text) && memcmp(value.data, long_text, value.size) == 0);
@@ -618,7 +618,7 @@ Test(store_records, a_killed_writer_leaves_the_last_commit)
 	store = open_master("master");
 	struct txn *txn = begin_read(store);
 	cr_expect(reads(txn, (struct view){ .version = 1 }, &key, "kept"));
-	cr_expect(reads(txn, (struct view){ VERSION_MAX, VERSION_DRAFT }, &other, NULL));
+	cr_expect(reads(txn, (struct view){ .version = VERSION_MAX, .draft = VERSION_DRAFT }, &other, NULL));
 	txn_abort(txn);
 }
 

@@ -1,0 +1,101 @@
+/*
+ * Batches: changes that are collected apart from the tree until they are committed as one version, or dropped (R4). A batch is a draft (record.h) with a
+ * row that keeps it over restarts: its base, the version that its view stands on, and what became of it.
+ *
+ *   OPEN --rebase, propose--> PROPOSED --commit--> (gone; its records are the version's)
+ *     ^                          |
+ *     '--------- abort ----------'        OPEN --drop--> (gone)
+ *
+ * A batch has two draft numbers: what is written stands under batch_draft(); what is not finished (files still open for writing) under
+ * batch_waiting(), which its own view alone sees and which is not part of what is proposed. A node record written under a draft carries the draft's number as
+ * its content_version; proposing puts the version's number there.
+ *
+ * A store that is opened with a proposed batch aborts it: the decision had not been made (presumed abort).
+ * Bases are pinned: retention never moves the horizon past batch_horizon().
+ */
+#ifndef STORE_BATCH_H
+#define STORE_BATCH_H
+
+#include "store/delta.h"
+
+#define BATCH_NAME_BYTES_MAX 63
+#define BATCHES_MAX 1000
+
+enum batch_state { BATCH_OPEN = 1, BATCH_PROPOSED = 2 };
+
+struct batch_info {
+	uint32_t id;             /* from 1; never used twice in a store */
+	enum batch_state state;
+	bool transient;          /* made for one operation: dropped when the store is opened */
+	version_t base;
+	version_t proposed;      /* the number, while PROPOSED */
+	int64_t begun_ns;        /* CLOCK_REALTIME */
+	char name[BATCH_NAME_BYTES_MAX + 1];
+	char message[VERSION_MESSAGE_BYTES_MAX + 1]; /* for the version's history, while PROPOSED */
+	/* While PROPOSED, as the version will have them. */
+	int64_t time_ns;
+	struct digest digest;
+	uint64_t nodes, records, bytes;
+};
+
+static inline version_t batch_draft(uint32_t id)
+{
+	return VERSION_DRAFT_FIRST + 2 * (version_t)id;
+}
+
+static inline version_t batch_waiting(uint32_t id)
+{
+	return batch_draft(id) + 1;
+}
+
+/* On top of the current version. -EUSERS: there are BATCHES_MAX; -EEXIST: a name that another one has ("" may be had by many). */
+int batch_begin(struct txn *, const char *name, bool transient, int64_t begun_ns, struct batch_info *ret_info);
+int batch_get(struct txn *, uint32_t id, struct batch_info *ret_info);           /* -ENOENT */
+int batch_find(struct txn *, const char *name, struct batch_info *ret_info);     /* -ENOENT */
+int batch_next(struct txn *, uint32_t after, struct batch_info *ret_info);       /* the next id > after; -ENOENT */
+version_t batch_horizon(struct txn *);                                          /* the lowest base; VERSION_MAX if there is no batch */
+/* What the batch has changed: version_change_next(txn, batch_draft(id), &key). */
+
+/* Take away up to 'work_max' of its records, then its row. -EBUSY: it is proposed. */
+int batch_drop(struct txn *, uint32_t id, size_t work_max, bool *ret_done);
+
+/*
+ * Have the batch stand on the current version. Keys that both the batch and versions after its base changed are told to 'conflict' and nothing changes:
+ * returns their number (counting goes on beyond those told). Not a conflict, since it can be merged: a directory's times and link count, where names in it changed
+ * on both sides, and any of its attributes that only one side changed; the same value on both sides. A conflict as well: a directory that the batch moved to
+ * below itself by what the tree did meanwhile. Open transaction's pending changes do not count: seal them before (-EBUSY if some are pending).
+ */
+typedef void batch_conflict(void *user, const struct record_key *);
+int batch_rebase(struct txn *, uint32_t id, batch_conflict *, void *user);
+
+/*
+ * Give it the next number: durable with the transaction (R1.1), and spent from then on. Only right after batch_rebase gave 0, in the same transaction. Afterwards
+ * nothing may be written under its drafts until it is committed or aborted. -ENODATA: it has changed nothing.
+ */
+int batch_propose(struct txn *, uint32_t id, int64_t time_ns, const char *message, struct batch_info *ret_info);
+/* The delta to the proposed version, like delta_inline_make and delta_source_open. */
+int batch_inline_make(struct txn *, uint32_t id, size_t bytes_max, struct buffer *ret_bytes);
+/* -DRS_EHORIZON: no batch is proposed as 'to', or the opening is not from the version before it (complete copies are not to be had of a proposal). */
+int batch_source_open(struct store *, version_t to, struct slice opening, struct delta_source **ret_source);
+
+/*
+ * The decision, durable with the transaction. Commit: its records become the version's, and that current. What the live tree wrote meanwhile under the
+ * pending number stays pending, under another number, on top of it: it must not have touched the batch's keys but for names in its directories, whose nodes are
+ * merged (batch_touches tells; the mount sees to it).
+ */
+int batch_commit(struct txn *, uint32_t id, struct version_info *ret_info);
+/* The number is spent: history gets an ABORTED row with 'why'. The batch is open again, with all that it had. */
+int batch_abort(struct txn *, uint32_t id, const char *why);
+
+/* Does the batch have a record of this key? */
+bool batch_touches(struct txn *, uint32_t id, const struct record_key *);
+
+/*
+ * The stage's side (delta.h): 'bytes' of batch_inline_make staged under their number, visible to nobody, as if a whole conversation had brought them: stage_ready is
+ * true then, stage_commit commits. Errors as delta_inline_apply; whatever was staged before is dropped first (-EAGAIN: call again in the next transaction).
+ */
+int stage_inline(struct stage *, struct txn *, struct slice bytes);
+/* Is what stage_commit would commit what the master has? 0 or -DRS_EDIGEST. Only when stage_ready. */
+int stage_check(const struct stage *, struct txn *);
+
+#endif
