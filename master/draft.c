@@ -64,15 +64,29 @@ static void draft_free(struct live *live, struct draft *d)
 	free(d);
 }
 
+static void draft_take_out(struct draft **at, struct draft *d)
+{
+	while (*at != d)
+		at = &(*at)->bucket_next;
+	*at = d->bucket_next;
+}
+
 void draft_release(struct live *live, struct draft *d)
 {
 	if (d->opens || d->drafted)
 		return;
-	struct draft **at = bucket_of(live, d->ino);
-	while (*at != d)
-		at = &(*at)->bucket_next;
-	*at = d->bucket_next;
+	draft_take_out(d->left ? &live->left : bucket_of(live, d->ino), d);
 	draft_free(live, d);
+}
+
+void draft_leave(struct live *live, struct draft *d)
+{
+	assert(!d->drafted);
+	draft_edit_drop(live, d);
+	draft_take_out(bucket_of(live, d->ino), d);
+	d->left = true;
+	d->bucket_next = live->left;
+	live->left = d;
 }
 
 void draft_free_all(struct live *live)
@@ -84,6 +98,11 @@ void draft_free_all(struct live *live)
 			draft_free(live, d);
 		}
 	live->drafted = NULL;
+	while (live->left) {
+		struct draft *d = live->left;
+		live->left = d->bucket_next;
+		draft_free(live, d);
+	}
 }
 
 static int broken_by(struct live *live, int ret)
@@ -354,14 +373,16 @@ int draft_settle_all(struct live *live)
 {
 	struct draft *d = live->drafted;
 	while (d) {
-		if (draft_waits(d) || d->node.nlink == 0) {
+		bool gone = d->node.nlink == 0 && d->nlink_published == 0 && d->forgotten;
+		if (!gone && (draft_waits(d) || d->node.nlink == 0)) {
 			d = d->drafted_next;
 			continue;
 		}
-		int ret = draft_publish(live, d);
+		int ret = gone ? draft_bury(live, d) : draft_publish(live, d);
 		if (ret < 0)
 			return ret;
-		draft_release(live, d);
+		if (!gone)
+			draft_release(live, d);
 		d = live->drafted;
 	}
 	live->unsettled = false;
@@ -376,6 +397,7 @@ int draft_forget(struct live *live, ino_id ino)
 	d->forgotten = true;
 	struct txn *txn;
 	int ret = live_change(live, FORGET_BYTES, true, &txn);
+	live->unsettled |= ret == DEFERRED;
 	return ret < 0 ? ret : draft_settle(live, d);
 }
 

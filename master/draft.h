@@ -37,6 +37,7 @@ struct draft {
 	bool spilled;                  /* the store's draft has a record … */
 	bool spilled_current;          /* … and it has the present content */
 	bool forgotten;                /* by the kernel */
+	bool left;                     /* these handles are of the file as it was (known.h): nothing is written through them */
 	uint32_t nlink_published;
 	struct node node;
 	struct buffer content;         /* owns what node.content points to */
@@ -74,6 +75,8 @@ int draft_publish(struct live *, struct draft *);
 /* A change by somebody who has no handle is complete by itself. */
 int draft_settle(struct live *, struct draft *);
 int draft_settle_all(struct live *);
+/* The file has changed behind its handles, which had written nothing that waits: they keep the file as it was. */
+void draft_leave(struct live *, struct draft *);
 /* The kernel forgets a node. */
 int draft_forget(struct live *, ino_id);
 

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "master/draft.h"
+#include "store/batch.h"
 
 #define STAT_BLOCK_BYTES 512
 #define IO_BYTES (128 << 10) /* what programs should read and write at a time */
@@ -37,7 +38,21 @@ int live_read(struct live *live, struct txn **ret_txn)
 
 int live_change(struct live *live, size_t bytes, bool frees, struct txn **ret_txn)
 {
-	return work_change(live->work, bytes, frees, ret_txn);
+	return live->sealed ? live->sealed : work_change(live->work, bytes, frees, ret_txn);
+}
+
+int live_may_change_node(struct live *live, struct txn *txn, ino_id ino)
+{
+	struct record_key key = record_key_node(ino);
+	return live->frozen_by && batch_touches(txn, live->frozen_by, &key) ? DEFERRED : 0;
+}
+
+int live_may_change_name(struct live *live, struct txn *txn, const struct record_key *key)
+{
+	struct record_key parent = record_key_node(record_key_ino(key));
+	if (!live->frozen_by)
+		return 0;
+	return batch_touches(txn, live->frozen_by, key) || batch_removes(txn, live->frozen_by, &parent) ? DEFERRED : 0;
 }
 
 struct view published_view(const struct live *live, const struct txn *txn)
@@ -155,7 +170,7 @@ static struct timespec timespec_of(struct node_time time)
 
 void node_stat(struct live *live, ino_id ino, const struct node *node, struct stat *ret_stat)
 {
-	const struct draft *d = draft_find(live, ino);
+	const struct draft *d = live ? draft_find(live, ino) : NULL;
 	uint64_t size = node->size, allocated = content_allocated(node);
 	if (d && d->edit) {
 		size = content_edit_size(d->edit);

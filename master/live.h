@@ -11,6 +11,7 @@
 #ifndef MASTER_LIVE_H
 #define MASTER_LIVE_H
 
+#include <errno.h>
 #include <sys/stat.h>
 
 #include "master/work.h"
@@ -18,6 +19,9 @@
 #include "store/version.h"
 
 #define DRAFT_BUCKETS 4096
+
+/* Not now: a commit is under way that this change must not get into. The request is served again when it is decided (R4.7). */
+#define DEFERRED (-EINPROGRESS)
 
 struct draft;
 
@@ -28,8 +32,12 @@ struct live {
 	version_t finished_draft;              /* that of what is, in a batch; 0: the pending version */
 	version_t base;                        /* the version that a batch's view stands on */
 	bool finished;                         /* something that waits to be published stands under the pending version */
+	uint32_t frozen_by;                    /* the batch that is proposed: what it changes must stay as it is; 0: none */
+	bool frozen_moves;                     /* and no directory may be moved to another one */
+	int sealed;                            /* nothing at all can be changed: DEFERRED, or another error; 0 */
 	bool unsettled;                        /* a draft could not be published when it should have been: no room; tried again */
 	struct draft *drafts[DRAFT_BUCKETS];   /* nodes with state, by inode number (draft.h) */
+	struct draft *left;                    /* of files as they were, which somebody still has open */
 	struct draft *drafted;                 /* those whose live node is not the published one */
 	/* Publishing moved a directory's times behind the kernel's back. */
 	void (*times_moved)(void *user, ino_id);
@@ -51,6 +59,10 @@ struct view published_view(const struct live *, const struct txn *); /* what is 
 version_t live_finish_at(struct live *);
 struct node_time time_now(void);
 
+/* --- May this be changed now? Asked by every change before its first write: 0 or DEFERRED. */
+int live_may_change_node(struct live *, struct txn *, ino_id);
+int live_may_change_name(struct live *, struct txn *, const struct record_key *);
+
 /* --- records; errors of these three break the transaction. 'at': live_finish_at(), or live.waiting. */
 int live_put(struct live *, version_t at, const struct record_key *, struct slice value);
 int live_delete(struct live *, version_t at, const struct record_key *); /* no error if it is not there */
@@ -64,6 +76,7 @@ int node_change(struct live *, ino_id, const struct node *);
 int node_put(struct live *, version_t at, ino_id, const struct node *);
 /* Names in a directory have changed: its times, and its link count by 'subdirectories'. Not a reason to publish by itself. */
 int directory_touch(struct live *, ino_id, int subdirectories, struct node_time now);
+/* 'live' NULL: of a node that is no longer the live one. */
 void node_stat(struct live *, ino_id, const struct node *, struct stat *ret_stat);
 
 /* --- extended attributes, in the layer in which the node is changed */

@@ -27,74 +27,22 @@
 #include "drsfs/mountpoint.h"
 #include "master/serve.h"
 
-#define BACKGROUND_MAX 64      /* requests of the kernel's own (write-back, read-ahead) at once */
 #define PARKED_SERVED_MAX 64   /* requests that are served while somebody waits for a commit */
 #define PATIENCE 10000         /* ns: a busy program asks again within this time; to sleep and be woken would take longer */
+#define ROW_MAX 16             /* requests of one tree before a look at the others */
+#define GONE_WAIT 1000000      /* ns: while the helper is awaited, and no request comes */
 #define ROOT_BYTES 1024
-
-/* --- operations */
-
-static void op_init(void *user, struct fuse_conn_info *conn)
-{
-	static const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_DONT_MASK | FUSE_CAP_READDIRPLUS |
-				       FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_PARALLEL_DIROPS |
-				       FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPENDIR_SUPPORT;
-	(void)user;
-	conn->want = conn->capable & wanted;
-	conn->max_write = REQUEST_BYTES_MAX;
-	conn->max_readahead = REQUEST_BYTES_MAX;
-	conn->max_background = BACKGROUND_MAX;
-	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
-	conn->time_gran = 1;
-}
-
-static const struct fuse_lowlevel_ops operations = {
-	.init = op_init,
-
-	.getattr = op_getattr,
-	.setattr = op_setattr,
-	.statfs = op_statfs,
-
-	.lookup = op_lookup,
-	.forget = op_forget,
-	.forget_multi = op_forget_multi,
-	.mknod = op_mknod,
-	.mkdir = op_mkdir,
-	.symlink = op_symlink,
-	.readlink = op_readlink,
-	.link = op_link,
-	.unlink = op_unlink,
-	.rmdir = op_rmdir,
-	.rename = op_rename,
-
-	.opendir = op_opendir,
-	.readdir = op_readdir,
-	.readdirplus = op_readdirplus,
-	.fsyncdir = op_fsync,
-
-	.create = op_create,
-	.open = op_open,
-	.read = op_read,
-	.write = op_write,
-	.flush = op_flush,
-	.release = op_release,
-	.fsync = op_fsync,
-	.fallocate = op_fallocate,
-	.lseek = op_lseek,
-	.copy_file_range = op_copy_file_range,
-	.ioctl = op_ioctl,
-
-	.setxattr = op_setxattr,
-	.getxattr = op_getxattr,
-	.listxattr = op_listxattr,
-	.removexattr = op_removexattr,
-};
 
 /* --- replies */
 
 void serve_reply(fuse_req_t req, int ret)
 {
-	fuse_reply_err(req, error_errno(ret));
+	if (ret != DEFERRED) {
+		fuse_reply_err(req, error_errno(ret));
+		return;
+	}
+	tree_of(req)->mount->defer = true; /* the request itself is kept by who received it */
+	fuse_reply_none(req);
 }
 
 void serve_park(struct master_mount *m, fuse_req_t req)
@@ -121,6 +69,11 @@ static int commit(struct master_mount *m)
 	return ret;
 }
 
+void serve_commit(struct master_mount *m)
+{
+	commit(m);
+}
+
 static int relieve(void *user)
 {
 	struct master_mount *m = user;
@@ -128,14 +81,169 @@ static int relieve(void *user)
 	return ret < 0 ? ret : publish_make_room(&m->publish);
 }
 
-/* A notice about attributes alone takes no lock in the kernel, so it may come from this thread. */
-static void times_moved(void *user, ino_id ino)
+/* --- requests that wait for a decision */
+
+static void defer(struct master_mount *m, struct tree *t, const struct fuse_buf *request)
 {
-	struct tree *t = user;
-	fuse_lowlevel_notify_inval_inode(t->session, ino, -1, 0);
+	struct deferred *d = malloc(sizeof(*d) + request->size);
+	m->defer = false;
+	if (!d)
+		return; /* nobody can tell the kernel any more; it hears when the mount ends */
+	*d = (struct deferred){ .tree = t, .request = *request };
+	d->request.mem = d + 1;
+	memcpy(d->request.mem, request->mem, request->size);
+	*m->deferred_last = d;
+	m->deferred_last = &d->next;
+}
+
+static void process(struct tree *t, const struct fuse_buf *request)
+{
+	fuse_session_process_buf(t->session, request);
+	if (t->mount->defer)
+		defer(t->mount, t, request);
+}
+
+void serve_deferred(struct master_mount *m)
+{
+	struct deferred *d = m->deferred;
+	m->deferred = NULL;
+	m->deferred_last = &m->deferred;
+	while (d) {
+		struct deferred *next = d->next;
+		process(d->tree, &d->request);
+		free(d);
+		d = next;
+	}
+}
+
+void serve_undefer(struct tree *t)
+{
+	struct master_mount *m = t->mount;
+	struct deferred **at = &m->deferred;
+	while (*at) {
+		struct deferred *d = *at;
+		if (d->tree == t) {
+			*at = d->next;
+			free(d);
+		} else {
+			at = &d->next;
+		}
+	}
+	m->deferred_last = at;
+}
+
+/* --- calls and errands */
+
+static void wake(struct master_mount *m)
+{
+	uint64_t one = 1;
+	while (write(m->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+struct posted {
+	struct call call;
+	struct master_mount *mount;
+	void (*run)(struct master_mount *, void *);
+	void *user;
+};
+
+static void posted_run(struct call *call)
+{
+	struct posted *p = (struct posted *)call;
+	p->run(p->mount, p->user);
+	free(p);
+}
+
+int master_mount_call(struct master_mount *m, void (*run)(struct master_mount *, void *), void *user)
+{
+	struct posted *p = malloc(sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	*p = (struct posted){ .call.run = posted_run, .mount = m, .run = run, .user = user };
+	if (!calls_add(&m->calls, &p->call)) {
+		free(p);
+		return -ESHUTDOWN;
+	}
+	wake(m);
+	return 0;
+}
+
+static void calls_run(struct master_mount *m)
+{
+	struct call *call;
+	while ((call = calls_take(&m->calls, false)) != NULL)
+		call->run(call);
+}
+
+static void errand_back(struct call *call)
+{
+	struct errand *errand = (struct errand *)call;
+	errand->mount->errands--;
+	errand->back(errand);
+}
+
+static void errand_there(struct call *call)
+{
+	struct errand *errand = (struct errand *)call;
+	struct master_mount *m = errand->mount;
+	errand->there(errand);
+	errand->call.run = errand_back;
+	calls_add(&m->calls, &errand->call); /* it is open as long as somebody is out */
+	wake(m);
+}
+
+void serve_send(struct master_mount *m, struct errand *errand)
+{
+	errand->mount = m;
+	errand->call.run = errand_there;
+	m->errands++;
+	calls_add(&m->helper.calls, &errand->call);
 }
 
 /* --- the thread */
+
+/* All that may have something for us, beginning behind the one that is hot. True: another one has, and is the hot one now. */
+static bool look(struct master_mount *m, const struct timespec *timeout)
+{
+	size_t count = 0, hot = 0;
+	for (struct tree *t = m->batches; t; t = t->next)
+		count++;
+	if (count + 2 > m->polled_capacity) {
+		struct pollfd *polled = realloc(m->polled, (count + 16) * sizeof(*polled));
+		if (!polled)
+			return false;
+		m->polled = polled;
+		m->polled_capacity = count + 16;
+	}
+	m->polled[0] = (struct pollfd){ .fd = m->wake_fd, .events = POLLIN };
+	m->polled[1] = (struct pollfd){ .fd = fuse_session_fd(m->main.session), .events = POLLIN };
+	count = 2;
+	for (struct tree *t = m->batches; t; t = t->next) {
+		if (t == m->hot)
+			hot = count - 1;
+		m->polled[count++] = (struct pollfd){ .fd = fuse_session_fd(t->session), .events = POLLIN };
+	}
+	m->row = 0;
+	if (ppoll(m->polled, count, timeout, NULL) <= 0)
+		return false;
+	if (m->polled[0].revents) {
+		uint64_t times;
+		(void)!read(m->wake_fd, &times, sizeof(times));
+	}
+	for (size_t i = 1; i < count; i++) {
+		size_t at = (hot + i) % (count - 1);
+		struct tree *t = at == 0 ? &m->main : m->batches;
+		for (size_t n = 1; n < at; n++)
+			t = t->next;
+		if (m->polled[1 + at].revents) {
+			bool other = t != m->hot;
+			m->hot = t;
+			return other;
+		}
+	}
+	return false;
+}
 
 /* Nothing waits: do what is due now, or sleep until something is. */
 static int rest(struct master_mount *m, time_ns served_at)
@@ -148,41 +256,87 @@ static int rest(struct master_mount *m, time_ns served_at)
 		return publish_tidy(&m->publish, now);
 	work_park(&m->work);
 	time_ns wait = (due < tidy ? due : tidy) - now;
-	struct timespec timeout = { wait / 1000000000, wait % 1000000000 };
-	struct pollfd fds[] = { { .fd = fuse_session_fd(m->main.session), .events = POLLIN }, { .fd = m->wake_fd, .events = POLLIN } };
-	if (ppoll(fds, ARRAY_SIZE(fds), &timeout, NULL) < 0 && errno != EINTR)
-		return -errno;
+	look(m, &(struct timespec){ wait / 1000000000, wait % 1000000000 });
 	return 0;
 }
 
-/* Serve until the mount has ended; requests that wait when it is asked to stop are still served. */
+/* Nobody will ask in this one any more: it was unmounted. */
+static void batch_lost(struct master_mount *m, struct tree *t)
+{
+	m->hot = &m->main;
+	batches_close(t, false, NULL, NULL);
+}
+
+/* One request of a tree: 1, or 0 if none is there; or what ended the session. */
+static int serve_one(struct tree *t)
+{
+	struct master_mount *m = t->mount;
+	int got;
+	do
+		got = fuse_session_receive_buf(t->session, &m->request);
+	while (got == -EINTR);
+	if (got > 0)
+		process(t, &m->request);
+	return got > 0 ? 1 : got == -EAGAIN ? 0 : got == 0 ? -ENODEV : got;
+}
+
+void serve_drain(struct tree *t)
+{
+	while (serve_one(t) == 1)
+		;
+}
+
+/* The end is asked for: what is under way comes to its own, one step after the other. True: it has. */
+static bool serve_ending(struct master_mount *m)
+{
+	if (!m->ending) {
+		m->ending = true;
+		jobs_end(m);
+		batches_end(m);
+	}
+	return !m->errands && !m->batches && !m->parked_count;
+}
+
+/* Serve until the mount has ended; requests that wait when it is asked to stop are still served, and what the helper is at is awaited. */
 static int serve(struct master_mount *m)
 {
-	struct fuse_buf request = { 0 };
 	time_ns served_at = publish_clock();
 	unsigned served_parked = 0;
-	int ret = 0;
-	while (ret == 0) {
-		int got = fuse_session_receive_buf(m->main.session, &request);
+	int ret = m->work.broken;
+	bool gone = false;
+	while (ret == 0 || m->errands || m->batches) {
+		if (atomic_load(&m->calls.any))
+			calls_run(m);
+		bool ending = atomic_load(&m->stopping) || gone || ret < 0;
+		struct tree *t = m->hot;
+		int got = gone && t == &m->main ? 0 : serve_one(t);
 		if (got > 0) {
-			fuse_session_process_buf(m->main.session, &request);
 			served_at = publish_clock();
 			served_parked = m->parked_count ? served_parked + 1 : 0;
 			if (m->work.broken)
 				ret = m->work.broken;
 			else if (publish_served(&m->publish, served_at) || served_parked > PARKED_SERVED_MAX)
 				ret = commit(m);
-		} else if (got == -EAGAIN) {
-			if (atomic_load(&m->stopping) && !m->parked_count)
-				break;
-			if (publish_clock() - served_at > PATIENCE || m->parked_count)
-				ret = rest(m, served_at);
-		} else if (got != -EINTR) {
-			ret = got;
+			if (m->batches && ++m->row > ROW_MAX)
+				look(m, &(struct timespec){ 0 });
+		} else if (got < 0 && t != &m->main) {
+			batch_lost(m, t);
+		} else if (got < 0) {
+			gone = true;
+			ret = got == -ENODEV ? ret : got;
+		} else if (m->batches && look(m, &(struct timespec){ 0 })) {
+			continue;
+		} else if (ending && serve_ending(m)) {
 			break;
+		} else if (ret < 0 || gone) {
+			if (!atomic_load(&m->calls.any))
+				look(m, &(struct timespec){ .tv_nsec = GONE_WAIT });
+		} else if (publish_clock() - served_at > PATIENCE || m->parked_count) {
+			ret = rest(m, served_at);
 		}
 	}
-	free(request.mem);
+	if (!m->ending)
+		serve_ending(m);
 	return ret;
 }
 
@@ -215,8 +369,13 @@ static void *thread_main(void *user)
 	prctl(PR_SET_TIMERSLACK, 1);
 	int ret = root_ensure(&m->main.live);
 	if (ret == 0)
-		ret = serve(m);
+		ret = batches_restore(m);
+	if (ret < 0)
+		work_broken_by(&m->work, ret);
+	ret = serve(m);
 	int last = commit(m);
+	calls_close(&m->calls);
+	calls_run(m);
 	m->error = ret < 0 ? ret : last;
 	fuse_session_exit(m->main.session);
 	atomic_store(&m->serving, false);
@@ -262,36 +421,40 @@ static int mountpoint_check(struct master_mount *m)
 
 /* --- life */
 
-static int session_new(struct master_mount *m, const struct master_mount_options *options)
+/* Does somebody have a file open as it was? */
+static bool content_held(void *user, ino_id ino, version_t content_version)
 {
-	char *text;
-	bool more = options->mount_options && options->mount_options[0];
-	if (asprintf(&text, "default_permissions,fsname=drsfs,subtype=drsfs%s%s%s%s", geteuid() == 0 ? ",dev,suid" : "",
-		     options->allow_other ? ",allow_other" : "", more ? "," : "", more ? options->mount_options : "") < 0)
-		return -ENOMEM;
-	char *arguments[] = { "drsfs", "-o", text, NULL };
-	struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
-	m->main.session = fuse_session_new(&args, &operations, sizeof(operations), &m->main);
-	fuse_opt_free_args(&args);
-	free(text);
-	return m->main.session ? 0 : -EINVAL;
+	struct master_mount *m = user;
+	bool held = known_keeps(&m->main.known, ino, content_version);
+	for (struct tree *t = m->batches; t && !held; t = t->next)
+		held = known_keeps(&t->known, ino, content_version);
+	return held;
+}
+
+static int tidy_more(void *user, size_t work_max, bool *ret_more)
+{
+	return batches_tidy(user, work_max, ret_more);
 }
 
 static int mount_init(struct master_mount *m, struct store *store, const struct master_mount_options *options,
 		      const struct master_mount_listener *listener)
 {
 	m->wake_fd = -1;
+	calls_init(&m->calls);
+	m->deferred_last = &m->deferred;
+	m->hot = &m->main;
 	int ret = work_init(&m->work, store, relieve, m);
 	if (ret < 0)
 		return ret;
-	m->main.mount = m;
-	live_init(&m->main.live, &m->work, VERSION_DRAFT, 0, 0, times_moved, &m->main);
-	publish_init(&m->publish, &m->main.live, options, listener);
+	publish_init(&m->publish, &m->work, &m->main.live, options, listener);
+	m->publish.held = content_held;
+	m->publish.tidy_more = tidy_more;
+	m->publish.user = m;
 	m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	m->main.mountpoint = strdup(options->mountpoint);
-	if (m->wake_fd < 0 || !m->main.mountpoint)
-		return -ENOMEM;
-	return session_new(m, options);
+	if (m->wake_fd < 0)
+		return -errno;
+	ret = tree_init(&m->main, m, NULL, options->mountpoint);
+	return ret < 0 ? ret : helper_start(&m->helper);
 }
 
 int master_mount_new(struct store *store, const struct master_mount_options *options, const struct master_mount_listener *listener,
@@ -326,13 +489,7 @@ int master_mount_start(struct master_mount *m)
 	int ret = mountpoint_check(m);
 	if (ret < 0)
 		return ret;
-	errno = 0;
-	if (fuse_session_mount(m->main.session, m->main.mountpoint) != 0)
-		return errno ? -errno : -EIO;
-	m->main.mounted = true;
-	int fd = fuse_session_fd(m->main.session);
-	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
-		ret = -errno;
+	ret = tree_mount(&m->main);
 	if (ret == 0)
 		ret = thread_start(m);
 	if (ret < 0)
@@ -340,31 +497,18 @@ int master_mount_start(struct master_mount *m)
 	return ret;
 }
 
-/* Have the kernel hand over what it holds of written data, while there is somebody to take it. */
-static void flush_kernel(struct master_mount *m)
-{
-	int fd = open(m->main.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	syncfs(fd);
-	close(fd);
-}
-
 void master_mount_stop(struct master_mount *m)
 {
 	if (m->started) {
 		if (atomic_load(&m->serving))
-			flush_kernel(m);
+			tree_flush(&m->main);
 		atomic_store(&m->stopping, true);
-		uint64_t one = 1;
-		while (write(m->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-			;
+		wake(m);
 		pthread_join(m->thread, NULL);
 		m->started = false;
 	}
-	if (m->main.mounted)
-		fuse_session_unmount(m->main.session);
-	m->main.mounted = false;
+	tree_unmount(&m->main);
+	helper_stop(&m->helper);
 }
 
 void master_mount_free(struct master_mount *m)
@@ -372,15 +516,15 @@ void master_mount_free(struct master_mount *m)
 	if (!m)
 		return;
 	assert(!m->started);
-	if (m->main.session)
-		fuse_session_destroy(m->main.session);
-	if (m->main.mount)
-		live_fini(&m->main.live);
+	helper_stop(&m->helper);
+	tree_fini(&m->main);
 	work_fini(&m->work);
+	calls_fini(&m->calls);
+	free(m->polled);
+	free(m->request.mem);
 	publish_fini(&m->publish);
 	if (m->wake_fd >= 0)
 		close(m->wake_fd);
-	free(m->main.mountpoint);
 	free(m->parked);
 	free(m);
 }

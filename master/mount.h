@@ -9,6 +9,7 @@
 #ifndef MASTER_MOUNT_H
 #define MASTER_MOUNT_H
 
+#include "master/batches.h"
 #include "store/version.h"
 
 struct master_mount_options {
@@ -26,6 +27,13 @@ struct master_mount_listener {
 	void *user;
 	/* A version is durable and current. 'inline_delta' leads to it from the previous one; empty if it is too large. On the mount's thread. */
 	void (*published)(void *user, const struct version_info *, struct slice inline_delta);
+	/*
+	 * A batch's commit is proposed, durably, as info->proposed on top of the current version: start two phase (batches.h). 'inline_delta' as for drs_start_two_phase; empty
+	 * if it is too large. NULL: nobody has to be asked, every commit is decided at once. On the mount's thread.
+	 */
+	void (*propose)(void *user, const struct batch_info *, const struct commit_options *, struct slice inline_delta);
+	/* What master_mount_decide asked for is durable, or (a commit only) could not be made so: 'error'. On the mount's thread. May be NULL. */
+	void (*decided)(void *user, version_t, bool commit, int error);
 	/* The mount has ended: unmounted (0), or an error that it cannot go on from. On the mount's thread, last. */
 	void (*ended)(void *user, int error);
 };
@@ -34,6 +42,8 @@ struct master_mount;
 int master_mount_new(struct store *, const struct master_mount_options *, const struct master_mount_listener *, struct master_mount **ret_mount);
 int master_mount_start(struct master_mount *);  /* mounted when it returns 0; its thread serves from then on */
 void master_mount_stop(struct master_mount *);  /* publishes and commits what is finished, unmounts, joins the thread */
+/* Have 'run' called on the mount's thread. Any thread. -ESHUTDOWN: the mount has ended; -ENOMEM. */
+int master_mount_call(struct master_mount *, void (*run)(struct master_mount *, void *user), void *user);
 void master_mount_free(struct master_mount *);
 
 #endif

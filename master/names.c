@@ -51,6 +51,12 @@ int name_find(struct txn *txn, struct view view, const struct name *name, struct
 	return find_by_key(txn, view, &key, ret_named);
 }
 
+struct known_place name_place(struct txn *txn, const struct name *name)
+{
+	struct record_key key = key_of(txn, name);
+	return (struct known_place){ name->parent, record_key_cookie(&key) };
+}
+
 /* A name as both layers have it, and as a change needs it. */
 struct place {
 	const struct name *name;
@@ -77,6 +83,17 @@ static int place_get(struct live *live, struct txn *txn, const struct name *name
 {
 	int ret = place_find(live, txn, name, ret_place);
 	return ret < 0 ? ret : ret_place->live.child ? 0 : -ENOENT;
+}
+
+/* What a change of this name means must not get into a commit that is under way: the name, the file that has it, and the one that a new file displaced. */
+static int place_may_change(struct live *live, struct txn *txn, const struct place *place)
+{
+	int ret = live_may_change_name(live, txn, &place->key);
+	if (ret == 0 && place->live.child)
+		ret = live_may_change_node(live, txn, place->live.child);
+	if (ret == 0 && place->published.child)
+		ret = live_may_change_node(live, txn, place->published.child);
+	return ret;
 }
 
 /* The directory that a new name goes into must still have one itself. */
@@ -307,6 +324,8 @@ int name_create(struct live *live, const struct name *name, struct node *node, c
 	if (ret == 0 && place.live.child)
 		ret = -EEXIST;
 	if (ret == 0)
+		ret = place_may_change(live, txn, &place);
+	if (ret == 0)
 		ret = inherit_default_acl(live, txn, name->parent, creator->umask, node, &inherited);
 	if (ret < 0)
 		return ret;
@@ -350,6 +369,11 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 		return -EPERM;
 	if (node.nlink == 0)
 		return -ENOENT;
+	ret = place_may_change(live, txn, &place);
+	if (ret == 0)
+		ret = live_may_change_node(live, txn, ino);
+	if (ret < 0)
+		return ret;
 
 	struct node_time now = time_now();
 	struct draft *d = draft_find(live, ino);
@@ -377,6 +401,8 @@ int name_unlink(struct live *live, const struct name *name)
 	int ret = live_change(live, NAME_CHANGE_BYTES, true, &txn);
 	if (ret == 0)
 		ret = place_get(live, txn, name, &place);
+	if (ret == 0)
+		ret = place_may_change(live, txn, &place);
 	if (ret == 0)
 		ret = place_resolve(live, name, &place);
 	if (ret < 0)
@@ -458,6 +484,8 @@ int name_rmdir(struct live *live, const struct name *name)
 		ret = place_get(live, txn, name, &place);
 	if (ret == 0 && place.live.type != DT_DIR)
 		ret = -ENOTDIR;
+	if (ret == 0)
+		ret = place_may_change(live, txn, &place);
 	if (ret == 0)
 		ret = directory_empty(live, txn, place.live.child, &empty);
 	if (ret < 0)
@@ -589,6 +617,15 @@ static int rename_over(struct live *live, struct place *from, struct place *to, 
 	return ret < 0 ? ret : child_moved(live, &moved, from->name->parent, to->name->parent, now);
 }
 
+static int rename_may_change(struct live *live, struct txn *txn, const struct place *from, const struct place *to)
+{
+	bool directory = from->live.type == DT_DIR || to->live.type == DT_DIR;
+	if (live->frozen_moves && directory && from->name->parent != to->name->parent)
+		return DEFERRED;
+	int ret = place_may_change(live, txn, from);
+	return ret < 0 ? ret : place_may_change(live, txn, to);
+}
+
 int name_rename(struct live *live, const struct name *from_name, const struct name *to_name, unsigned flags)
 {
 	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
@@ -603,6 +640,8 @@ int name_rename(struct live *live, const struct name *from_name, const struct na
 		ret = place_get(live, txn, from_name, &from);
 	if (ret == 0)
 		ret = place_find(live, txn, to_name, &to);
+	if (ret == 0)
+		ret = rename_may_change(live, txn, &from, &to);
 	if (ret == 0)
 		ret = place_resolve(live, from_name, &from);
 	if (ret == 0)

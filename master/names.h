@@ -8,6 +8,7 @@
 #define MASTER_NAMES_H
 
 #include "master/draft.h"
+#include "master/known.h"
 
 struct name {
 	ino_id parent;
@@ -23,6 +24,7 @@ struct named {
 int name_of(ino_id parent, const char *text, struct name *ret_name); /* -ENAMETOOLONG, -EINVAL */
 /* 0 also if there is nothing: child is 0 then. */
 int name_find(struct txn *, struct view, const struct name *, struct named *ret_named);
+struct known_place name_place(struct txn *, const struct name *); /* where the kernel has it */
 int directory_empty(struct live *, struct txn *, ino_id, bool *ret_empty);
 
 struct creator {

@@ -9,15 +9,15 @@
 #define BLOCK_BYTES 4096
 #define NODE_BYTES_ABOUT 512  /* how much a further node takes, for statfs's free inodes */
 
-static int attributes_get(struct tree *t, ino_id ino, struct stat *ret_stat)
+static int attributes_get(struct tree *t, uint64_t id, struct stat *ret_stat)
 {
 	struct txn *txn;
 	struct node node;
-	int ret = live_read(&t->live, &txn);
+	const struct known_old *old;
+	ino_id ino;
+	int ret = serve_node_get(t, id, &txn, &ino, &node, &old);
 	if (ret == 0)
-		ret = node_live(&t->live, txn, ino, &node);
-	if (ret == 0)
-		node_stat(&t->live, ino, &node, ret_stat);
+		node_stat(old ? NULL : &t->live, ino, &node, ret_stat);
 	return ret;
 }
 
@@ -25,6 +25,10 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)fi;
 	struct stat st;
+	if (ino & NODE_HIDDEN) {
+		hidden_getattr(req, ino);
+		return;
+	}
 	int ret = attributes_get(tree_of(req), ino, &st);
 	if (ret < 0)
 		serve_reply(req, ret);
@@ -70,6 +74,8 @@ static int attributes_change(struct tree *t, ino_id ino, const struct stat *st, 
 	struct txn *txn;
 	struct node node;
 	int ret = live_change(&t->live, ATTRIBUTES_BYTES, false, &txn);
+	if (ret == 0)
+		ret = live_may_change_node(&t->live, txn, ino);
 	if (ret == 0 && to_set & FUSE_SET_ATTR_MODE)
 		ret = acl_follow_mode(&t->live, txn, ino, st->st_mode);
 	if (ret == 0)
@@ -80,14 +86,15 @@ static int attributes_change(struct tree *t, ino_id ino, const struct stat *st, 
 	return node_change(&t->live, ino, &node);
 }
 
-static int attributes_set(struct tree *t, ino_id ino, const struct stat *st, int to_set, struct stat *ret_stat)
+static int attributes_set(struct tree *t, uint64_t id, const struct stat *st, int to_set, struct stat *ret_stat)
 {
-	int ret = 0;
-	if (to_set & FUSE_SET_ATTR_SIZE)
+	ino_id ino;
+	int ret = serve_node(t, id, &ino, NULL);
+	if (ret == 0 && to_set & FUSE_SET_ATTR_SIZE)
 		ret = st->st_size < 0 ? -EINVAL : file_truncate(t, ino, (uint64_t)st->st_size);
 	if (ret == 0 && to_set & ~FUSE_SET_ATTR_SIZE)
 		ret = attributes_change(t, ino, st, to_set);
-	return ret < 0 ? ret : attributes_get(t, ino, ret_stat);
+	return ret < 0 ? ret : attributes_get(t, id, ret_stat);
 }
 
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)

@@ -4,6 +4,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 struct listing {
 	fuse_req_t req;
 	struct tree *t;
+	ino_id directory;
 	bool plus;
 	char *data;
 	size_t size, used;
@@ -38,15 +40,28 @@ static int list_plain(struct listing *l, const char *name, ino_id ino, uint8_t t
 	return 1;
 }
 
+/* The entries from 'from' on do not get to the kernel after all. */
+static void list_take_back(struct listing *l, size_t from)
+{
+	while (l->plus && from < l->used) {
+		struct fuse_direntplus *entry = (struct fuse_direntplus *)(l->data + from);
+		if (entry->entry_out.nodeid)
+			serve_entry_lost(l->t, entry->entry_out.nodeid);
+		from += FUSE_DIRENTPLUS_SIZE(entry);
+	}
+}
+
 static int list_plus(struct listing *l, const char *name, ino_id ino, uint8_t type, uint64_t cookie)
 {
 	struct fuse_entry_param entry = { .attr = { .st_ino = ino, .st_mode = DTTOIF(type) } };
-	int ret = cookie < NAME_COOKIE_FIRST ? 0 : serve_entry(l->t, ino, &entry);
-	if (ret < 0)
-		return ret;
-	size_t size = fuse_add_direntry_plus(l->req, l->data + l->used, l->size - l->used, name, &entry, (off_t)cookie);
+	size_t size = fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0);
 	if (size > l->size - l->used)
 		return 0;
+	struct name place = { l->directory, { name, strlen(name) } };
+	int ret = cookie < NAME_COOKIE_FIRST ? 0 : serve_entry(l->t, &place, ino, &entry);
+	if (ret < 0)
+		return ret;
+	size = fuse_add_direntry_plus(l->req, l->data + l->used, l->size - l->used, name, &entry, (off_t)cookie);
 	l->used += size;
 	return 1;
 }
@@ -79,8 +94,10 @@ static int list_names(struct listing *l, struct record_cursor *cursor, ino_id di
 		if (cookie != run)
 			run = cookie, run_used = l->used;
 		ret = list_one(l, name, child, type, cookie);
-		if (ret == 0)
+		if (ret == 0) {
+			list_take_back(l, run_used);
 			l->used = run_used;
+		}
 		if (ret <= 0)
 			return ret;
 	}
@@ -114,16 +131,22 @@ static int list(struct listing *l, ino_id directory, uint64_t from)
 	return ret;
 }
 
-static void reply_listing(fuse_req_t req, ino_id directory, size_t size, off_t offset, bool plus)
+static void reply_listing(fuse_req_t req, uint64_t id, size_t size, off_t offset, bool plus)
 {
+	if (id & NODE_HIDDEN) {
+		hidden_readdir(req, id, size, offset, plus);
+		return;
+	}
 	if (size > REQUEST_BYTES_MAX)
 		size = REQUEST_BYTES_MAX;
 	struct listing l = { .req = req, .t = tree_of(req), .plus = plus, .data = malloc(size), .size = size };
-	int ret = l.data ? list(&l, directory, (uint64_t)offset) : -ENOMEM;
+	int ret = l.data ? serve_node(l.t, id, &l.directory, NULL) : -ENOMEM;
+	if (ret == 0)
+		ret = list(&l, l.directory, (uint64_t)offset);
 	if (ret < 0)
 		serve_reply(req, ret);
-	else
-		fuse_reply_buf(req, l.data, l.used);
+	if (ret < 0 || fuse_reply_buf(req, l.data, l.used) == -ENOENT)
+		list_take_back(&l, 0);
 	free(l.data);
 }
 

@@ -48,12 +48,15 @@ static bool flags_write(int flags)
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-static int file_open(struct tree *t, ino_id ino, struct fuse_file_info *fi)
+static int file_open(struct tree *t, uint64_t id, struct fuse_file_info *fi)
 {
 	struct txn *txn;
 	struct node node;
 	struct draft *d;
-	int ret = live_read(&t->live, &txn);
+	ino_id ino;
+	int ret = serve_node(t, id, &ino, NULL);
+	if (ret == 0)
+		ret = live_read(&t->live, &txn);
 	if (ret == 0)
 		ret = node_live(&t->live, txn, ino, &node);
 	if (ret == 0)
@@ -80,7 +83,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		handle_take(&t->live, fi);
 }
 
-static int file_create(fuse_req_t req, ino_id parent, const char *text, mode_t mode, struct fuse_file_info *fi, struct fuse_entry_param *ret_entry)
+static int file_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode_t mode, struct fuse_file_info *fi, struct fuse_entry_param *ret_entry)
 {
 	struct tree *t = tree_of(req);
 	const struct fuse_ctx *context = fuse_req_ctx(req);
@@ -89,8 +92,12 @@ static int file_create(fuse_req_t req, ino_id parent, const char *text, mode_t m
 	bool writes = flags_write(fi->flags);
 	struct name name;
 	struct draft *d;
-	ino_id ino;
-	int ret = name_of(parent, text, &name);
+	ino_id directory, ino;
+	int ret = serve_node(t, parent, &directory, NULL);
+	if (ret == 0 && hidden_reserved(directory, text))
+		ret = -EPERM;
+	if (ret == 0)
+		ret = name_of(directory, text, &name);
 	if (ret == 0)
 		ret = name_create(&t->live, &name, &node, &creator, writes, &ino);
 	if (ret == 0)
@@ -99,7 +106,7 @@ static int file_create(fuse_req_t req, ino_id parent, const char *text, mode_t m
 		return ret;
 	d->opens += !writes;
 	handle_give(fi, d, writes);
-	ret = serve_entry(t, ino, ret_entry);
+	ret = serve_entry(t, &name, ino, ret_entry);
 	if (ret < 0)
 		handle_take(&t->live, fi);
 	return ret;
@@ -111,8 +118,10 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	int ret = file_create(req, parent, name, mode, fi, &entry);
 	if (ret < 0)
 		serve_reply(req, ret);
-	else if (fuse_reply_create(req, &entry, fi) == -ENOENT)
+	else if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
 		handle_take(&tree_of(req)->live, fi);
+		serve_entry_lost(tree_of(req), entry.ino);
+	}
 }
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -156,16 +165,16 @@ static int copy_out(void *user, const void *data, size_t size)
 	return 0;
 }
 
-static int file_read(struct tree *t, ino_id ino, uint64_t offset, size_t size, content_sink *sink, void *user)
+static int file_read(struct tree *t, uint64_t id, uint64_t offset, size_t size, content_sink *sink, void *user)
 {
 	struct txn *txn;
 	struct node node;
-	const struct draft *d = draft_find(&t->live, ino);
-	int ret = live_read(&t->live, &txn);
-	if (ret == 0 && d && d->edit)
+	const struct known_old *old;
+	ino_id ino;
+	int ret = serve_node_get(t, id, &txn, &ino, &node, &old);
+	const struct draft *d = ret == 0 && !old ? draft_find(&t->live, ino) : NULL;
+	if (d && d->edit)
 		return content_edit_read(d->edit, txn, offset, size, sink, user);
-	if (ret == 0)
-		ret = node_live(&t->live, txn, ino, &node);
 	return ret < 0 ? ret : content_read(txn, &node, offset, size, sink, user);
 }
 
@@ -196,16 +205,16 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 		serve_reply(req, ret);
 }
 
-static int file_seek(struct tree *t, ino_id ino, uint64_t offset, int whence, uint64_t *ret_offset)
+static int file_seek(struct tree *t, uint64_t id, uint64_t offset, int whence, uint64_t *ret_offset)
 {
 	struct txn *txn;
 	struct node node;
-	const struct draft *d = draft_find(&t->live, ino);
-	int ret = live_read(&t->live, &txn);
-	if (ret == 0 && d && d->edit)
+	const struct known_old *old;
+	ino_id ino;
+	int ret = serve_node_get(t, id, &txn, &ino, &node, &old);
+	const struct draft *d = ret == 0 && !old ? draft_find(&t->live, ino) : NULL;
+	if (d && d->edit)
 		return content_edit_seek(d->edit, txn, offset, whence, ret_offset);
-	if (ret == 0)
-		ret = node_live(&t->live, txn, ino, &node);
 	return ret < 0 ? ret : content_seek(txn, &node, offset, whence, ret_offset);
 }
 
@@ -229,6 +238,8 @@ static int edit_begin(struct live *live, ino_id ino, size_t bytes, bool frees, s
 	struct node node;
 	struct draft *d;
 	int ret = live_change(live, WRITE_BYTES + bytes, frees, &txn);
+	if (ret == 0)
+		ret = live_may_change_node(live, txn, ino);
 	if (ret == 0)
 		ret = node_live(live, txn, ino, &node);
 	if (ret == 0 && !S_ISREG(node.mode))
@@ -290,8 +301,12 @@ static int file_write_piece(struct live *live, ino_id ino, uint64_t offset, cons
 }
 
 /* At once where there is room, in small pieces where it is short. */
-static int file_write(struct tree *t, ino_id ino, uint64_t offset, const char *data, size_t size, bool cached)
+static int file_write(struct tree *t, uint64_t id, uint64_t offset, const char *data, size_t size, bool cached)
 {
+	ino_id ino;
+	int found = serve_node(t, id, &ino, NULL);
+	if (found < 0)
+		return found;
 	while (size) {
 		size_t piece = t->mount->work.pressed && size > PRESSED_BYTES ? PRESSED_BYTES : size;
 		int ret = file_write_piece(&t->live, ino, offset, data, piece, cached);
@@ -325,14 +340,17 @@ static int room_check(struct tree *t, uint64_t bytes)
 	return ret < 0 ? ret : bytes > space.free_bytes ? -ENOSPC : 0;
 }
 
-static int file_allocate(struct tree *t, ino_id ino, int mode, uint64_t offset, uint64_t length)
+static int file_allocate(struct tree *t, uint64_t id, int mode, uint64_t offset, uint64_t length)
 {
 	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
 	const bool clears = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
 	struct draft *d;
 	if (mode & ~known)
 		return -EOPNOTSUPP;
-	int ret = mode & FALLOC_FL_PUNCH_HOLE ? 0 : room_check(t, length);
+	ino_id ino;
+	int ret = serve_node(t, id, &ino, NULL);
+	if (ret == 0 && !(mode & FALLOC_FL_PUNCH_HOLE))
+		ret = room_check(t, length);
 	if (ret == 0)
 		ret = edit_begin(&t->live, ino, clears ? 2 * CHUNK_BYTES_MAX : 0, false, &d);
 	if (ret < 0)
@@ -355,22 +373,30 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 }
 
 /* The source as it is now: an edit is saved, so that its chunks can be shared. */
-static int source_get(struct live *live, ino_id ino, struct node *ret_node)
+static int source_get(struct tree *t, uint64_t id, struct node *ret_node)
 {
-	struct draft *d = draft_find(live, ino);
-	int ret = draft_is_drafted(d) ? draft_save(live, d) : 0;
-	return ret < 0 ? ret : node_live(live, live->work->writer, ino, ret_node);
+	const struct known_old *old;
+	struct txn *txn;
+	ino_id ino;
+	int ret = serve_node(t, id, &ino, &old);
+	struct draft *d = ret == 0 && !old ? draft_find(&t->live, ino) : NULL;
+	if (draft_is_drafted(d))
+		ret = draft_save(&t->live, d);
+	return ret < 0 ? ret : serve_node_get(t, id, &txn, &ino, ret_node, &old);
 }
 
-static int file_copy(struct tree *t, ino_id from, uint64_t from_offset, ino_id to, uint64_t to_offset, uint64_t size, uint64_t *ret_size)
+static int file_copy(struct tree *t, uint64_t from, uint64_t from_offset, uint64_t to_id, uint64_t to_offset, uint64_t size, uint64_t *ret_size)
 {
 	struct draft *d;
 	struct node source;
 	struct buffer list = BUFFER_INIT; /* the source's content, since records move when others are written */
-	int ret = edit_begin(&t->live, to, 2 * CHUNK_BYTES_MAX, false, &d);
+	ino_id to;
+	int ret = serve_node(t, to_id, &to, NULL);
+	if (ret == 0)
+		ret = edit_begin(&t->live, to, 2 * CHUNK_BYTES_MAX, false, &d);
 	if (ret < 0)
 		return ret;
-	ret = source_get(&t->live, from, &source);
+	ret = source_get(t, from, &source);
 	if (ret == 0) {
 		buffer_add(&list, source.content.data, source.content.size);
 		source.content = buffer_slice(&list);
@@ -404,10 +430,12 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, stru
 /* --- syncing */
 
 /* What the file holds now becomes part of the next version. */
-static int file_publish(struct live *live, ino_id ino)
+static int file_publish(struct tree *t, uint64_t id)
 {
-	struct draft *d = draft_find(live, ino);
+	struct live *live = &t->live;
 	struct txn *txn;
+	ino_id ino;
+	struct draft *d = serve_node(t, id, &ino, NULL) == 0 ? draft_find(live, ino) : NULL;
 	if (!draft_is_drafted(d))
 		return 0;
 	int ret = live_change(live, 0, true, &txn);
@@ -426,7 +454,7 @@ static void reply_durable(fuse_req_t req, int ret)
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	(void)datasync, (void)fi;
-	int ret = file_publish(&tree_of(req)->live, ino);
+	int ret = file_publish(tree_of(req), ino);
 	reply_durable(req, ret);
 }
 
@@ -437,7 +465,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct tree *t = tree_of(req);
-	const struct draft *d = draft_find(&t->live, ino);
+	const struct draft *d = draft_find(&t->live, ino & NODE_INO_MAX);
 	if (!t->mount->publish.options.sync_close) {
 		fuse_reply_err(req, ENOSYS);
 		return;
@@ -446,7 +474,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		serve_reply(req, 0);
 		return;
 	}
-	int ret = file_publish(&t->live, ino);
+	int ret = file_publish(t, ino);
 	reply_durable(req, ret);
 }
 

@@ -1,35 +1,87 @@
 /* Names: finding, making, moving and removing them, and the nodes that the kernel keeps or forgets. */
 #include <errno.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <string.h>
 
 #include "master/serve.h"
 
 /* --- finding */
 
-int serve_entry(struct tree *t, ino_id ino, struct fuse_entry_param *ret_entry)
+int serve_node(struct tree *t, uint64_t id, ino_id *ret_ino, const struct known_old **ret_old)
+{
+	const struct known_old *old;
+	if (id & NODE_HIDDEN)
+		return -EROFS;
+	int ret = known_resolve(&t->known, id, ret_ino, &old);
+	if (ret == 0 && old && !ret_old)
+		ret = -ESTALE;
+	if (ret == 0 && ret_old)
+		*ret_old = old;
+	return ret;
+}
+
+struct view serve_view(struct tree *t, const struct txn *txn, const struct known_old *old)
+{
+	return old ? (struct view){ .version = old->version } : live_view(&t->live, txn);
+}
+
+int serve_node_get(struct tree *t, uint64_t id, struct txn **ret_txn, ino_id *ret_ino, struct node *ret_node, const struct known_old **ret_old)
+{
+	int ret = serve_node(t, id, ret_ino, ret_old);
+	if (ret == 0)
+		ret = live_read(&t->live, ret_txn);
+	if (ret < 0)
+		return ret;
+	if (!*ret_old)
+		return node_live(&t->live, *ret_txn, *ret_ino, ret_node);
+	struct record_key key = record_key_node(*ret_ino);
+	struct slice value;
+	ret = record_get(*ret_txn, serve_view(t, *ret_txn, *ret_old), &key, &value, NULL);
+	return ret == -ENOENT ? -ESTALE : ret < 0 ? ret : node_decode(value, ret_node);
+}
+
+int serve_entry(struct tree *t, const struct name *name, ino_id ino, struct fuse_entry_param *ret_entry)
 {
 	struct txn *txn;
 	struct node node;
 	int ret = live_read(&t->live, &txn);
 	if (ret == 0)
 		ret = node_live(&t->live, txn, ino, &node);
+	if (ret == 0)
+		ret = known_give(&t->known, ino, name_place(txn, name));
 	if (ret < 0)
 		return ret;
-	*ret_entry = (struct fuse_entry_param){ .ino = ino, .attr_timeout = KERNEL_MAY_CACHE, .entry_timeout = KERNEL_MAY_CACHE };
+	*ret_entry = (struct fuse_entry_param){ .ino = known_id(&t->known, ino), .attr_timeout = KERNEL_MAY_CACHE, .entry_timeout = KERNEL_MAY_CACHE };
 	node_stat(&t->live, ino, &node, &ret_entry->attr);
 	return 0;
 }
 
-static void reply_entry(fuse_req_t req, ino_id ino, int ret)
+void serve_entry_lost(struct tree *t, uint64_t id)
+{
+	if (known_forget(&t->known, id, 1))
+		draft_forget(&t->live, id & NODE_INO_MAX);
+}
+
+static void reply_entry(fuse_req_t req, const struct name *name, ino_id ino, int ret)
 {
 	struct fuse_entry_param entry;
 	if (ret == 0)
-		ret = serve_entry(tree_of(req), ino, &entry);
+		ret = serve_entry(tree_of(req), name, ino, &entry);
 	if (ret < 0)
 		serve_reply(req, ret);
-	else
-		fuse_reply_entry(req, &entry);
+	else if (fuse_reply_entry(req, &entry) == -ENOENT)
+		serve_entry_lost(tree_of(req), entry.ino);
+}
+
+/* A name as a request gives it; for one that is to be made or removed, which must be a common one. */
+static int name_given(fuse_req_t req, fuse_ino_t parent, const char *text, bool change, struct name *ret_name)
+{
+	ino_id ino;
+	int ret = serve_node(tree_of(req), parent, &ino, NULL);
+	if (ret == 0 && change && hidden_reserved(ino, text))
+		ret = -EPERM;
+	return ret < 0 ? ret : name_of(ino, text, ret_name);
 }
 
 /* That there is nothing is an answer that the kernel may keep, too. */
@@ -39,89 +91,96 @@ static void reply_nothing(fuse_req_t req)
 	fuse_reply_entry(req, &nothing);
 }
 
-static int find(struct tree *t, ino_id parent, const char *text, ino_id *ret_ino)
+static int find(struct tree *t, const struct name *name, ino_id *ret_ino)
 {
 	struct txn *txn;
-	struct name name;
 	struct named named;
-	int ret = name_of(parent, text, &name);
+	int ret = live_read(&t->live, &txn);
 	if (ret == 0)
-		ret = live_read(&t->live, &txn);
-	if (ret == 0)
-		ret = name_find(txn, live_view(&t->live, txn), &name, &named);
+		ret = name_find(txn, live_view(&t->live, txn), name, &named);
 	if (ret == 0)
 		*ret_ino = named.child;
 	return ret;
 }
 
-void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
+	struct name name;
 	ino_id ino = 0;
-	int ret = find(tree_of(req), parent, name, &ino);
+	if (hidden_lookup(req, parent, text))
+		return;
+	int ret = name_given(req, parent, text, false, &name);
+	if (ret == 0)
+		ret = find(tree_of(req), &name, &ino);
 	if (ret == 0 && !ino)
 		reply_nothing(req);
 	else
-		reply_entry(req, ino, ret);
+		reply_entry(req, &name, ino, ret);
 }
 
 /* An error here is remembered in the live tree and met by the next change. */
+static void forget(struct tree *t, fuse_ino_t id, uint64_t times)
+{
+	if (!(id & NODE_HIDDEN) && known_forget(&t->known, id, times))
+		draft_forget(&t->live, id & NODE_INO_MAX);
+}
+
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	(void)nlookup;
-	draft_forget(&tree_of(req)->live, ino);
+	forget(tree_of(req), ino, nlookup);
 	fuse_reply_none(req);
 }
 
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		draft_forget(&tree_of(req)->live, forgets[i].ino);
+		forget(tree_of(req), forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
 /* --- making */
 
-static int make(fuse_req_t req, ino_id parent, const char *text, struct node *node, ino_id *ret_ino)
+static void make(fuse_req_t req, fuse_ino_t parent, const char *text, struct node *node)
 {
 	const struct fuse_ctx *context = fuse_req_ctx(req);
 	struct creator creator = { context->uid, context->gid, (uint32_t)context->umask };
 	struct name name;
-	int ret = name_of(parent, text, &name);
-	return ret < 0 ? ret : name_create(&tree_of(req)->live, &name, node, &creator, false, ret_ino);
+	ino_id ino = 0;
+	int ret = name_given(req, parent, text, true, &name);
+	if (ret == 0)
+		ret = name_create(&tree_of(req)->live, &name, node, &creator, false, &ino);
+	reply_entry(req, &name, ino, ret);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	struct node node = { .mode = mode, .rdev = rdev };
-	ino_id ino = 0;
-	int ret = make(req, parent, name, &node, &ino);
-	reply_entry(req, ino, ret);
+	make(req, parent, name, &node);
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct node node = { .mode = S_IFDIR | (mode & 07777) };
-	ino_id ino = 0;
-	int ret = make(req, parent, name, &node, &ino);
-	reply_entry(req, ino, ret);
+	make(req, parent, name, &node);
 }
 
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	struct slice text = { target, strlen(target) };
 	struct node node = { .mode = S_IFLNK | 0777, .size = text.size, .content_kind = CONTENT_INLINE, .content = text };
-	ino_id ino = 0;
-	int ret = text.size == 0 ? -ENOENT : text.size >= PATH_MAX ? -ENAMETOOLONG : make(req, parent, name, &node, &ino);
-	reply_entry(req, ino, ret);
+	if (text.size == 0 || text.size >= PATH_MAX)
+		serve_reply(req, text.size ? -ENAMETOOLONG : -ENOENT);
+	else
+		make(req, parent, name, &node);
 }
 
-static int target_get(struct tree *t, ino_id ino, char target[PATH_MAX + 1])
+static int target_get(struct tree *t, uint64_t id, char target[PATH_MAX + 1])
 {
 	struct txn *txn;
 	struct node node;
-	int ret = live_read(&t->live, &txn);
-	if (ret == 0)
-		ret = node_live(&t->live, txn, ino, &node);
+	const struct known_old *old;
+	ino_id ino;
+	int ret = serve_node_get(t, id, &txn, &ino, &node, &old);
 	if (ret < 0)
 		return ret;
 	if (!S_ISLNK(node.mode) || node.content.size > PATH_MAX)
@@ -141,13 +200,16 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_readlink(req, target);
 }
 
-void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *text)
+void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 {
 	struct name name;
-	int ret = name_of(parent, text, &name);
+	ino_id ino = 0;
+	int ret = name_given(req, parent, text, true, &name);
+	if (ret == 0)
+		ret = serve_node(tree_of(req), id, &ino, NULL);
 	if (ret == 0)
 		ret = name_link(&tree_of(req)->live, &name, ino);
-	reply_entry(req, ino, ret);
+	reply_entry(req, &name, ino, ret);
 }
 
 /* --- removing and moving */
@@ -155,7 +217,7 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *text
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
 	struct name name;
-	int ret = name_of(parent, text, &name);
+	int ret = name_given(req, parent, text, true, &name);
 	if (ret == 0)
 		ret = name_unlink(&tree_of(req)->live, &name);
 	serve_reply(req, ret);
@@ -164,19 +226,38 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *text)
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
 	struct name name;
-	int ret = name_of(parent, text, &name);
+	int ret = name_given(req, parent, text, true, &name);
 	if (ret == 0)
 		ret = name_rmdir(&tree_of(req)->live, &name);
 	serve_reply(req, ret);
 }
 
+/* The kernel has the same entries under their new names, without asking again. */
+static void renamed(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id back)
+{
+	struct txn *txn;
+	if (live_read(&t->live, &txn) < 0)
+		return;
+	known_moved(&t->known, moved, name_place(txn, from), name_place(txn, to));
+	if (back)
+		known_moved(&t->known, back, name_place(txn, to), name_place(txn, from));
+}
+
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t new_parent, const char *new_text, unsigned flags)
 {
+	struct tree *t = tree_of(req);
 	struct name from, to;
-	int ret = name_of(parent, text, &from);
+	ino_id moved = 0, back = 0;
+	int ret = name_given(req, parent, text, true, &from);
 	if (ret == 0)
-		ret = name_of(new_parent, new_text, &to);
+		ret = name_given(req, new_parent, new_text, true, &to);
 	if (ret == 0)
-		ret = name_rename(&tree_of(req)->live, &from, &to, flags);
+		ret = find(t, &from, &moved);
+	if (ret == 0 && flags & RENAME_EXCHANGE)
+		ret = find(t, &to, &back);
+	if (ret == 0)
+		ret = name_rename(&t->live, &from, &to, flags);
+	if (ret == 0)
+		renamed(t, &from, &to, moved, back);
 	serve_reply(req, ret);
 }

@@ -85,20 +85,25 @@ static int node_changed(struct live *live, struct txn *txn, ino_id ino, uint32_t
 	return node_change(live, ino, &node);
 }
 
-static int xattr_set(fuse_req_t req, ino_id ino, const char *name, struct slice value, int flags)
+static int xattr_set(fuse_req_t req, uint64_t id, const char *name, struct slice value, int flags)
 {
 	struct live *live = &tree_of(req)->live;
 	struct txn *txn;
 	struct node node;
 	struct acl acl;
 	bool access = strcmp(name, ACL_ACCESS) == 0, list = access || strcmp(name, ACL_DEFAULT) == 0;
-	int ret = name_check(name);
+	ino_id ino;
+	int ret = serve_node(tree_of(req), id, &ino, NULL);
+	if (ret == 0)
+		ret = name_check(name);
 	if (ret == 0 && value.size > XATTR_SIZE_MAX)
 		ret = -E2BIG;
 	if (ret == 0 && list)
 		ret = acl_decode(value, &acl);
 	if (ret == 0)
 		ret = live_change(live, XATTR_CHANGE_BYTES + value.size, false, &txn);
+	if (ret == 0)
+		ret = live_may_change_node(live, txn, ino);
 	if (ret == 0)
 		ret = node_live(live, txn, ino, &node);
 	if (ret == 0)
@@ -126,6 +131,8 @@ static int xattr_remove(struct live *live, ino_id ino, const char *name)
 	if (ret == 0)
 		ret = live_change(live, XATTR_CHANGE_BYTES, true, &txn);
 	if (ret == 0)
+		ret = live_may_change_node(live, txn, ino);
+	if (ret == 0)
 		ret = node_live(live, txn, ino, &node);
 	if (ret == 0)
 		ret = xattr_get(live, txn, ino, name, &value);
@@ -135,9 +142,12 @@ static int xattr_remove(struct live *live, ino_id ino, const char *name)
 	return ret < 0 ? ret : node_changed(live, txn, ino, node.mode);
 }
 
-void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 {
-	int ret = xattr_remove(&tree_of(req)->live, ino, name);
+	ino_id ino;
+	int ret = serve_node(tree_of(req), id, &ino, NULL);
+	if (ret == 0)
+		ret = xattr_remove(&tree_of(req)->live, ino, name);
 	serve_reply(req, ret);
 }
 
@@ -153,16 +163,29 @@ static void reply_sized(fuse_req_t req, struct slice value, size_t size)
 		fuse_reply_buf(req, value.data, value.size);
 }
 
+static int value_get(struct tree *t, uint64_t id, const char *name, struct slice *ret_value)
+{
+	struct txn *txn;
+	const struct known_old *old;
+	ino_id ino;
+	int ret = name_check(name);
+	if (ret == 0 && id & NODE_HIDDEN)
+		return -ENODATA;
+	if (ret == 0)
+		ret = serve_node(t, id, &ino, &old);
+	if (ret == 0)
+		ret = live_read(&t->live, &txn);
+	if (ret < 0)
+		return ret;
+	struct record_key key = record_key_xattr(ino, name, strlen(name));
+	ret = record_get(txn, serve_view(t, txn, old), &key, ret_value, NULL);
+	return ret == -ENOENT ? -ENODATA : ret;
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
-	struct live *live = &tree_of(req)->live;
-	struct txn *txn;
 	struct slice value;
-	int ret = name_check(name);
-	if (ret == 0)
-		ret = live_read(live, &txn);
-	if (ret == 0)
-		ret = xattr_get(live, txn, ino, name, &value);
+	int ret = value_get(tree_of(req), ino, name, &value);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else
@@ -170,13 +193,19 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 }
 
 /* Trusted attributes are for the administrator only. */
-static int xattr_list(struct live *live, ino_id ino, bool trusted, struct buffer *ret_names)
+static int xattr_list(struct tree *t, uint64_t id, bool trusted, struct buffer *ret_names)
 {
 	struct txn *txn;
 	struct record_cursor *cursor;
-	int ret = live_read(live, &txn);
+	const struct known_old *old;
+	ino_id ino;
+	if (id & NODE_HIDDEN)
+		return 0;
+	int ret = serve_node(t, id, &ino, &old);
 	if (ret == 0)
-		ret = record_cursor_new(txn, live_view(live, txn), &cursor);
+		ret = live_read(&t->live, &txn);
+	if (ret == 0)
+		ret = record_cursor_new(txn, serve_view(t, txn, old), &cursor);
 	if (ret < 0)
 		return ret;
 	struct record_key prefix = record_prefix_xattrs(ino), key;
@@ -199,7 +228,7 @@ static int xattr_list(struct live *live, ino_id ino, bool trusted, struct buffer
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct buffer names = BUFFER_INIT;
-	int ret = xattr_list(&tree_of(req)->live, ino, fuse_req_ctx(req)->uid == 0, &names);
+	int ret = xattr_list(tree_of(req), ino, fuse_req_ctx(req)->uid == 0, &names);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else

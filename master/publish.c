@@ -8,6 +8,7 @@
 
 #include "drsfs/error.h"
 #include "master/draft.h"
+#include "store/batch.h"
 #include "store/delta.h"
 
 #define MICROSECOND ((time_ns)1000)
@@ -28,9 +29,9 @@
 #define RELIEF_TIME (100 * MILLISECOND) /* that somebody who needs room is kept waiting for it */
 #define TIDY_VERSIONS 256             /* versions that the horizon passes in a step */
 
-void publish_init(struct publish *p, struct live *live, const struct master_mount_options *options, const struct master_mount_listener *listener)
+void publish_init(struct publish *p, struct work *work, struct live *live, const struct master_mount_options *options, const struct master_mount_listener *listener)
 {
-	*p = (struct publish){ .live = live, .work = live->work, .options = *options, .listener = *listener, .cost = COST_FIRST, .untidy = true };
+	*p = (struct publish){ .live = live, .work = work, .options = *options, .listener = *listener, .cost = COST_FIRST, .untidy = true };
 }
 
 void publish_fini(struct publish *p)
@@ -67,7 +68,7 @@ bool publish_served(struct publish *p, time_ns now)
 		return false;
 	if (!p->written_since)
 		p->written_since = now;
-	if (live->finished && !p->finished_since)
+	if (live->finished && !p->finished_since && !p->hold)
 		p->finished_since = now;
 	if (p->finished_since && now >= latest(p))
 		return true;
@@ -117,7 +118,7 @@ static int trees_settle(struct work *work)
 {
 	int ret = 0;
 	for (struct live *live = work->trees; live && ret == 0; live = live->next)
-		if (live->unsettled)
+		if (live->unsettled && !live->sealed)
 			ret = draft_settle_all(live);
 	return ret;
 }
@@ -126,7 +127,8 @@ static int trees_spill(struct work *work)
 {
 	int ret = 0;
 	for (struct live *live = work->trees; live && ret == 0; live = live->next)
-		ret = draft_spill_all(live);
+		if (!live->sealed)
+			ret = draft_spill_all(live);
 	return ret;
 }
 
@@ -137,25 +139,54 @@ static int commit(struct publish *p)
 	int ret = trees_settle(p->work);
 	if (ret == 0)
 		ret = trees_spill(p->work);
-	if (ret == 0 && live->finished && version_dirty(p->work->writer))
+	if (ret == 0 && live->finished && !p->hold && version_dirty(p->work->writer))
 		ret = seal(p, &info);
 	if (ret < 0 && !p->work->broken)
 		p->work->broken = ret;
 	ret = work_commit(p->work);
 	if (ret < 0)
 		return ret;
-	live->finished = false;
+	live->finished &= p->hold;
 	p->finished_since = p->written_since = 0;
 	if (!info.version)
 		return 0;
-	p->untidy = true;
-	p->retained += p->retained != 0;
+	publish_made(p);
 	p->listener.published(p->listener.user, &info, buffer_slice(&p->delta));
 	return 0;
 }
 
+int publish_settle(struct publish *p)
+{
+	struct txn *txn;
+	int ret = work_change(p->work, 0, true, &txn);
+	if (ret < 0)
+		return ret;
+	p->live->finished = true;
+	if (!version_dirty(txn) && txn_state(txn)->pending) {
+		bool done;
+		ret = version_drop(txn, 1, &done); /* a number that nothing was written under */
+	}
+	return ret < 0 ? work_broken_by(p->work, ret) : publish_commit(p);
+}
+
+void publish_hold(struct publish *p, bool hold)
+{
+	p->hold = hold;
+	if (!hold && p->live->finished)
+		p->finished_since = publish_clock();
+}
+
+void publish_made(struct publish *p)
+{
+	p->untidy = true;
+	p->retained += p->retained != 0;
+}
+
 int publish_commit(struct publish *p)
 {
+	struct txn *txn;
+	if (!p->work->writer && p->live->finished && !p->hold && !p->work->broken) /* it was committed while it might not be sealed */
+		work_change(p->work, 0, true, &txn);
 	if (!p->work->writer)
 		return p->work->broken;
 	time_ns began = publish_clock();
@@ -187,11 +218,12 @@ static int horizon_wanted(struct publish *p, struct txn *txn, version_t *ret_hor
 	clock_gettime(CLOCK_REALTIME, &now);
 	int64_t old = now.tv_sec * SECOND + now.tv_nsec - (time_ns)p->options.retain_ms * MILLISECOND;
 	version_t horizon = txn_state(txn)->horizon;
+	version_t pinned = batch_horizon(txn);
 	uint64_t keep = p->work->pressed || p->options.retain_versions == 0 ? 1 : p->options.retain_versions;
 	for (unsigned passed = 0; p->retained > keep && passed < TIDY_VERSIONS; passed++) {
 		struct version_info next;
 		int ret = version_next(txn, horizon, &next);
-		if (ret == -ENOENT || (ret == 0 && ((next.time_ns > old && !p->work->pressed) || next.version > txn_state(txn)->current)))
+		if (ret == -ENOENT || (ret == 0 && ((next.time_ns > old && !p->work->pressed) || next.version > txn_state(txn)->current || next.version > pinned)))
 			break;
 		if (ret < 0)
 			return ret;
@@ -215,7 +247,7 @@ static int tidy_versions(struct publish *p, bool *ret_more)
 	bool done = false;
 	ret = work_change(p->work, TIDY_BYTES, true, &txn);
 	if (ret == 0)
-		ret = retire_step(txn, p->horizon, TIDY_WORK, NULL, NULL, &done);
+		ret = retire_step(txn, p->horizon, TIDY_WORK, p->held, p->user, &done);
 	p->retiring = !done;
 	p->untidy = true; /* what it lets go of is collected next */
 	*ret_more = true;
@@ -245,7 +277,10 @@ time_ns publish_tidy_due(const struct publish *p, time_ns served_at)
 static int tidy_step(struct publish *p)
 {
 	bool more = false, collect = p->untidy || p->work->pressed;
-	int ret = tidy_versions(p, &more);
+	int ret = p->tidy_more(p->user, TIDY_WORK, &more);
+	p->untidy |= more;
+	if (ret == 0)
+		ret = tidy_versions(p, &more);
 	if (ret == 0 && (collect || p->untidy))
 		ret = tidy_chunks(p, &more);
 	p->stuck = ret == -ENOSPC; /* until readers let go of pages */

@@ -33,10 +33,14 @@ struct publish {
 	bool retiring;           /* retention is on its way to 'horizon' */
 	version_t horizon;
 	uint64_t retained;       /* versions from the horizon on; 0: not counted yet */
+	bool hold;               /* a batch's commit is undecided: nothing is sealed */
 	struct buffer delta;
+	retire_held *held;       /* is a file's old content still in use? */
+	int (*tidy_more)(void *user, size_t work_max, bool *ret_more); /* what else there is to tidy */
+	void *user;
 };
 
-void publish_init(struct publish *, struct live *, const struct master_mount_options *, const struct master_mount_listener *);
+void publish_init(struct publish *, struct work *, struct live *main_tree, const struct master_mount_options *, const struct master_mount_listener *);
 void publish_fini(struct publish *);
 time_ns publish_clock(void); /* CLOCK_MONOTONIC */
 
@@ -46,6 +50,12 @@ bool publish_served(struct publish *, time_ns now);
 time_ns publish_due(const struct publish *, time_ns served_at);
 /* Seal what is finished, commit, and tell the listener. */
 int publish_commit(struct publish *);
+/* All that stands under the pending number is sealed and committed, so that none is pending. */
+int publish_settle(struct publish *);
+/* While it is held nothing is sealed, but committed for who asks for that; what waited is sealed afterwards. */
+void publish_hold(struct publish *, bool);
+/* Another version was made, by a batch. */
+void publish_made(struct publish *);
 /* When to tidy a little if no request comes, and to do it. */
 time_ns publish_tidy_due(const struct publish *, time_ns served_at);
 int publish_tidy(struct publish *, time_ns now);

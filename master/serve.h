@@ -7,9 +7,13 @@
 #define MASTER_SERVE_H
 
 #include <fuse_lowlevel.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "master/batches.h"
+#include "master/helper.h"
+#include "master/known.h"
 #include "master/names.h"
 #include "master/publish.h"
 
@@ -17,22 +21,68 @@
 #define REQUEST_BYTES_MAX (1u << 20)
 #define READ_PIECES_MAX 512
 
+struct master_mount;
+
+/* Something for the helper to do, and what the mount's thread does when that is done. */
+struct errand {
+	struct call call;
+	struct master_mount *mount;
+	void (*there)(struct errand *);
+	void (*back)(struct errand *);
+};
+
 /* A live tree with the FUSE session that shows it. */
 struct tree {
 	struct master_mount *mount;
 	struct live live;
+	struct known known;
 	struct fuse_session *session;
 	char *mountpoint;
 	bool mounted;
+	uint32_t batch;                /* whose it is; 0: the volume's */
+	struct tree *next;             /* of the batches' */
+	bool closing;
+	struct errand errand;          /* that closes it */
+	void (*closed)(struct master_mount *, uint32_t id, void *user);
+	void *closed_user;
+};
+
+/* A request that has to wait for a decision. */
+struct deferred {
+	struct deferred *next;
+	struct tree *tree;
+	struct fuse_buf request;
+};
+
+struct job;
+
+/* A batch that is being taken away. */
+struct dropping {
+	struct dropping *next;
+	uint32_t id;
 };
 
 struct master_mount {
 	struct work work;
 	struct publish publish;
 	struct tree main;              /* the volume's */
+	struct tree *batches;          /* those that are mounted, and served */
+	struct tree *hot;              /* who asked last */
+	unsigned row;                  /* requests that it had served without a look at others */
+	struct helper helper;
+	size_t errands;                /* of which the helper has not come back */
+	struct calls calls;
+	struct dropping *dropping;
+	struct job *job, *jobs;        /* the commit that is under way, and those that wait for their turn */
+	struct deferred *deferred, **deferred_last;
+	bool defer;                    /* the request that is being served is to be deferred */
+	struct fuse_buf request;
+	struct pollfd *polled;
+	size_t polled_capacity;
+	bool ending;                   /* nothing new is begun */
 	pthread_t thread;
 	bool started;
-	int wake_fd;                   /* readable: look at 'stopping' */
+	int wake_fd;                   /* readable: look at 'stopping' and 'calls' */
 	atomic_bool stopping;
 	atomic_bool serving;
 	int error;                     /* what ended it */
@@ -50,8 +100,63 @@ static inline struct tree *tree_of(fuse_req_t req)
 void serve_park(struct master_mount *, fuse_req_t);
 /* The reply that an operation without results gets: 0 or a negative error of any kind. */
 void serve_reply(fuse_req_t, int ret);
-/* A node for the kernel to keep. */
-int serve_entry(struct tree *, ino_id, struct fuse_entry_param *ret_entry);
+/* A node for the kernel to keep, by this name: it counts as given. Who cannot hand it over takes it back by serve_entry_lost. */
+int serve_entry(struct tree *, const struct name *, ino_id, struct fuse_entry_param *ret_entry);
+void serve_entry_lost(struct tree *, uint64_t id);
+/* The file that a node id stands for. Of one that has changed since: *ret_old, or, where NULL is given for that, -ESTALE. Hidden ones: -EROFS. */
+int serve_node(struct tree *, uint64_t id, ino_id *ret_ino, const struct known_old **ret_old);
+/* Its node: as it was for who has the old id. */
+int serve_node_get(struct tree *, uint64_t id, struct txn **ret_txn, ino_id *ret_ino, struct node *ret_node, const struct known_old **ret_old);
+struct view serve_view(struct tree *, const struct txn *, const struct known_old *); /* where its records are */
+
+/* --- mount.c: for the files of batches */
+void serve_commit(struct master_mount *);                   /* commit, seal what is finished (but while a job runs), answer who waits */
+void serve_send(struct master_mount *, struct errand *);    /* to the helper */
+void serve_drain(struct tree *);                            /* all requests that are there */
+void serve_deferred(struct master_mount *);                 /* what was deferred is served */
+void serve_undefer(struct tree *);                          /* forget what was deferred of this one */
+
+/* --- tree.c */
+/* 'batch' NULL: the volume's. tree_fini takes what a failed tree_init leaves. */
+int tree_init(struct tree *, struct master_mount *, const struct batch_info *batch, const char *mountpoint);
+void tree_fini(struct tree *);
+/* These three are not for the mount's thread, whom they may wait for. */
+int tree_mount(struct tree *);
+void tree_unmount(struct tree *);
+void tree_flush(struct tree *); /* the kernel hands over what it holds of written data */
+
+/* --- batches.c */
+int batches_restore(struct master_mount *);
+void batches_end(struct master_mount *);                    /* views are unmounted */
+int batches_tidy(struct master_mount *, size_t work_max, bool *ret_more);
+void batches_each(struct master_mount *, void (*each)(void *user, const struct batch_info *), void *user); /* all open ones */
+int batches_get(struct master_mount *, uint32_t id, struct batch_info *ret_info);                       /* -ENOENT */
+struct tree *batches_tree(struct master_mount *, uint32_t id); /* NULL: it has no view */
+/* The view is closed (written data is handed over first if 'flush'), its tree is gone then; 'after' may be NULL. */
+void batches_close(struct tree *, bool flush, void (*after)(struct master_mount *, uint32_t id, void *user), void *user);
+void batches_forget(struct master_mount *, uint32_t id, void (*after)(void *user, int error), void *user); /* take it away, without its view */
+
+/* --- job.c */
+bool jobs_cancel_waiting(struct master_mount *, uint32_t id); /* true: it did not run yet and was answered with -ECANCELED */
+bool jobs_run(const struct master_mount *, uint32_t id);
+void jobs_end(struct master_mount *);                       /* the mount ends: what is undecided is aborted */
+
+/* --- changed.c: what the kernel is told, on the helper */
+/* The tree goes on from version 'from' with what 'at' changed: other ids for who has it, and notices about it. -ENOMEM is not fatal but means stale caches. */
+int changed_by(struct tree *, struct txn *, version_t from, version_t at, struct buffer *notices);
+void notices_tell(struct fuse_session *, struct slice notices);
+void notices_send(struct tree *, struct buffer *notices); /* takes what is in it */
+
+/* --- hidden.c */
+#define HIDDEN_NAME ".drsfs"
+#define HIDDEN_TOP (NODE_HIDDEN | 1)
+#define HIDDEN_BATCHES (NODE_HIDDEN | 2)
+bool hidden_reserved(ino_id parent, const char *name);      /* nobody may make this name */
+/* 1: it is answered. */
+int hidden_lookup(fuse_req_t, fuse_ino_t parent, const char *name);
+void hidden_getattr(fuse_req_t, fuse_ino_t);
+void hidden_readdir(fuse_req_t, fuse_ino_t, size_t size, off_t, bool plus);
+void hidden_path(const struct master_mount *, uint32_t id, char *path, size_t size);
 
 /* ops_attributes.c */
 void op_getattr(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
