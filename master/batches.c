@@ -263,6 +263,7 @@ static int begin(struct master_mount *m, const char *name, bool transient, struc
 {
 	struct txn *txn;
 	struct node_time now = time_now();
+	serve_drain(&m->main); /* who has just closed a file means it to be in */
 	int ret = m->ending ? -ESHUTDOWN : publish_commit(&m->publish);
 	if (ret == 0)
 		ret = work_change(&m->work, 0, true, &txn);

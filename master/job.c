@@ -267,6 +267,7 @@ static void job_propose(struct job *job)
 {
 	struct master_mount *m = job->mount;
 	struct buffer delta = BUFFER_INIT;
+	serve_drain(&m->main);
 	int ret = publish_settle(&m->publish);
 	if (m->parked_count)
 		serve_commit(m);

@@ -33,6 +33,9 @@ struct fixture {
 	atomic_ulong versions;
 	_Atomic version_t published;
 	atomic_int ended; /* 1: unmounted; negative: that error */
+	/* A batch's commit was proposed: NULL decides at once. */
+	void (*propose)(void *user, const struct batch_info *, const struct commit_options *, struct slice inline_delta);
+	void (*decided)(void *user, version_t, bool commit, int error);
 };
 
 static inline void fixture_published(void *user, const struct version_info *info, struct slice inline_delta)
@@ -57,7 +60,8 @@ static inline bool fixture_possible(void)
 static inline void fixture_up(struct fixture *f)
 {
 	struct store_options options = { .dir = f->state, .role = STORE_MASTER, .create = true };
-	struct master_mount_listener listener = { .user = f, .published = fixture_published, .ended = fixture_ended };
+	struct master_mount_listener listener = { .user = f, .published = fixture_published, .ended = fixture_ended,
+						  .propose = f->propose, .decided = f->decided };
 	atomic_store(&f->ended, 0);
 	cr_assert(eq(int, store_open(&options, &f->store), 0));
 	cr_assert(eq(int, master_mount_new(f->store, &f->options, &listener, &f->mount), 0));
