@@ -12,11 +12,11 @@
  *  - A link ends once: after LINK_DOWN, REFUSED, and the actions HANG_UP and REFUSE, no more events come for that peer. The node may end any link
  *    at any time by LINK_DOWN (a timeout, a bad frame, credentials that could not be had), never as a nested event.
  *  - Each DECIDE is answered by one DECIDED, at any time later; a core has one outstanding at most, beside a STORE.
- *  - Each STAGE is answered by one PULLED, UNSTAGED or FAILED, at once: no other event comes between. Each CHECK by one CHECKED or FAILED, unless UNPREPARE comes first.
- *    They count with COMMIT and its like: a slave's core has at most one of them all outstanding. COMMIT, COMMIT_INLINE, COMMIT_PREPARED and CHECK may be
- *    answered much later, other events in between.
- *  - After STAGE something is prepared, or on its way to be, until DURABLE answers COMMIT_PREPARED, or UNPREPARE, or PULL_STOP of the pull of a proposed version
- *    comes when the link was lost: what was staged by then may be resumed, by another STAGE or a pull.
+ *  - Each STAGE is answered by one PULLED, UNSTAGED or FAILED, at once: no other event comes between. Each CHECK by one CHECKED or FAILED, unless
+ *    UNPREPARE comes first. They count with COMMIT and its like: a slave's core has at most one of them all outstanding. COMMIT, COMMIT_INLINE,
+ *    COMMIT_PREPARED and CHECK may be answered much later, other events in between.
+ *  - After STAGE something is prepared, or on its way to be, until DURABLE answers COMMIT_PREPARED, or UNPREPARE comes; or PULL_STOP alone for the pull of
+ *    a proposed version, when its link was lost: what was staged by then may be resumed, by another STAGE or a pull.
  *  - Each STORE is answered by one STORED or FAILED; each COMMIT, COMMIT_INLINE, COMMIT_PREPARED and TAKE by one DURABLE or FAILED; each PULL by one PULLED or
  *    FAILED, unless PULL_STOP comes first or the link goes down (then only LINK_DOWN; the core answers with PULL_STOP). A core has at most one of these
  *    outstanding at a time (master: one STORE; slave: one of the others), and more of them are asked for only after the answer.
@@ -130,8 +130,8 @@ enum action_kind {
 	ACTION_DIAL,          /* connect to the master, then LINK_UP or LINK_DOWN */
 	ACTION_HELLO,         /* peer, version, path: say it by the link (the name is the node's) */
 	ACTION_REPORT,        /* peer, version, path: say it by the link */
-	ACTION_PULL,          /* peer, request, complete, proposed (and then version): pull_open(complete), ask by the link, feed what comes to the user; then PULLED or FAILED */
-	ACTION_STAGE,         /* version, inline_delta (of the event that is being stepped, or empty): prepare(); then PULLED (staged), FAILED, or, if it is to be pulled, UNSTAGED */
+	ACTION_PULL,          /* peer, request, complete, proposed (then version): pull_open(complete), ask by the link, feed the user; then PULLED or FAILED */
+	ACTION_STAGE,         /* version, inline_delta (the event's, or empty): prepare(); then PULLED (staged), FAILED, or UNSTAGED (to be pulled) */
 	ACTION_CHECK,         /* version: prepare_check(), then CHECKED or FAILED, perhaps much later */
 	ACTION_ANSWER,        /* peer, version, answer, error: say it by the link; the node adds the user's reason to a NAK */
 	ACTION_COMMIT_PREPARED, /* version: prepare_commit(), then DURABLE or FAILED */

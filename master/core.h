@@ -45,7 +45,7 @@ struct member {
 	bool pulling;
 };
 size_t master_members(const struct master_core *, const struct member **ret_members);
-/* A member of a former life, gone for now. 'clusters': those it belongs to; NULL: none. 0 (also if it is there), -EINVAL: no name; -EUSERS: no more are known. */
+/* A member of a former life, gone for now. 'clusters': those it belongs to; NULL: none. 0 (also if it is there); -EINVAL: no name; -EUSERS: there is no room. */
 int master_add_member(struct master_core *, const char *name, const struct scope *clusters);
 /* Forget one that is gone. -ENOENT: not known; -EBUSY: it has a link, or takes part in the job that runs (R4.7). */
 int master_remove_member(struct master_core *, const char *name);

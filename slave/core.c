@@ -7,8 +7,9 @@
  * lost, repeated, late and reordered ones are all alike. As long as own < known and there is a link, something is going on or due: that is
  * liveness, and it is asserted after every step. Own only grows: that is safety, and there is one place where it changes.
  *
- * A proposed version is never part of 'known'. Whoever prepares one stands at the version that it leads on from and knows of none newer: as soon as it does,
- * the job is decided, and the preparing ends, in a commit only if the window or 'current' says so. Whatever else ends it costs a pull at the most.
+ * A proposed version is never part of 'known'. Whoever prepares one stands at the version that it leads on from and knows of none newer: as soon
+ * as it does, the job is decided, and the preparing ends, in a commit only if the window or 'current' says so. Whatever else ends it costs a
+ * pull at the most.
  *
  *   link:  DOWN --dial--> DIALING --up--> JOINING --welcome--> JOINED;   each --down or refused--> DOWN, and dials again later
  *
@@ -21,8 +22,8 @@
  *                               '--not here--> FETCHING --all here--> CHECKING
  *          IDLE <--failed, or the preparing ends-- STAGING, FETCHING, CHECKING, PREPARED
  *
- * The participant, state by event. "Ack", "Nak" and "OutOfSync" are said if the link by which it was asked is still there. "End" is to unprepare, then IDLE, then
- * to pull if behind. STAGE is answered at once, so that STAGING sees nothing but its answer.
+ * The participant, state by event. "Ack", "Nak" and "OutOfSync" are said if the link by which it was asked is still there. "End" is to unprepare,
+ * then IDLE, then to pull if behind. STAGE is answered at once, so that STAGING sees nothing but its answer.
  *
  *   event                          IDLE                   PULLING, COMMITTING, WAITING   FETCHING        CHECKING        PREPARED
  *   prepare, from own version      STAGING                OutOfSync                      (see below)
@@ -124,7 +125,8 @@ struct slave_core {
 	time_ms retry_due;
 	uint32_t retry_gap_ms;
 	int failure;                    /* the last one, until something succeeds */
-	struct drs_version refused;     /* the newest that was known of when a check did not accept it; counts while 'failure' says so */
+	bool check_refused;             /* it is WAITING because a check on this server did not accept the version */
+	struct drs_version refused;     /* the newest that was known of then */
 
 	struct drs_version proposed;    /* that is being prepared, or was last */
 	time_ms prepare_due;            /* when the preparing ends by itself */
@@ -266,20 +268,25 @@ static void advance(struct slave_core *s, const struct beat *beat, time_ms now, 
 static void wait_and_retry(struct slave_core *s, int error, time_ms now)
 {
 	work_move(s, WORK_WAITING, now, "failed");
+	s->check_refused = false;
 	s->failure = error;
-	if (error == -DRS_EREFUSED) {
-		s->refused = s->known;
-		s->retry_due = now + REFUSED_CHECK_RETRY_MS;
-		return;
-	}
 	s->retry_due = now + spread(s, s->retry_gap_ms);
 	s->retry_gap_ms = doubled(s->retry_gap_ms, WORK_RETRY_MS_MAX);
 }
 
-/* What a check did not accept is not tried again before there is something else to try. */
+/* What a check did not accept is not tried again soon, unless there is something newer to try. */
+static void wait_for_newer(struct slave_core *s, int error, time_ms now)
+{
+	work_move(s, WORK_WAITING, now, "check refused");
+	s->check_refused = true;
+	s->refused = s->known;
+	s->failure = error;
+	s->retry_due = now + REFUSED_CHECK_RETRY_MS;
+}
+
 static void leave_refused(struct slave_core *s, time_ms now)
 {
-	if (s->work == WORK_WAITING && s->failure == -DRS_EREFUSED && greater(s, &s->known, &s->refused))
+	if (s->work == WORK_WAITING && s->check_refused && greater(s, &s->known, &s->refused))
 		work_move(s, WORK_IDLE, now, "newer than the refused");
 }
 
@@ -359,7 +366,6 @@ static void on_checked(struct slave_core *s, const struct event *e, struct actio
 	if (s->work != WORK_CHECKING)
 		return;
 	work_move(s, WORK_PREPARED, e->now, "checked");
-	s->failure = 0;
 	answer(s, &s->proposed, PREPARE_ACK, 0, out);
 }
 
@@ -370,12 +376,13 @@ static void on_checked(struct slave_core *s, const struct event *e, struct actio
 static void prepare_failed(struct slave_core *s, int error, time_ms now, struct actions *out)
 {
 	prepare_end(s, now, "failed", out);
-	if (error == -DRS_EDIGEST && !s->heal && s->link == LINK_JOINED) {
+	if (error == -DRS_EDIGEST && !s->heal) {
 		s->heal = true;
-		stage(s, (struct slice){ 0 }, now, out);
-		return;
+		if (s->link == LINK_JOINED) {
+			stage(s, (struct slice){ 0 }, now, out);
+			return;
+		}
 	}
-	s->failure = error;
 	answer(s, &s->proposed, PREPARE_NAK, error, out);
 }
 
@@ -502,14 +509,22 @@ static void on_durable(struct slave_core *s, const struct event *e, struct actio
 	advance(s, NULL, e->now, out);
 }
 
-/* Waiting does not make it better: whoever waits for us to be in sync is told. */
-static bool is_lasting(int error)
+static bool is_full(int error)
 {
-	return error == -DRS_EREFUSED || error == -ENOSPC || error == -EDQUOT;
+	return error == -ENOSPC || error == -EDQUOT;
+}
+
+/* Who was told that we are out of sync waits for us to be there. Where that will not be soon he is told why, instead of waiting until his time is up. */
+static void answer_not_in_sync(struct slave_core *s, int error, struct actions *out)
+{
+	if (greater(s, &s->proposed, &s->known))
+		answer(s, &s->proposed, PREPARE_NAK, error, out);
 }
 
 static void on_failed(struct slave_core *s, const struct event *e, struct actions *out)
 {
+	bool refused = s->work == WORK_COMMITTING && e->error == -DRS_EREFUSED;
+
 	if (is_preparing(s)) {
 		prepare_failed(s, e->error, e->now, out);
 		return;
@@ -520,10 +535,13 @@ static void on_failed(struct slave_core *s, const struct event *e, struct action
 		s->heal = true;
 	if (s->committing_prepared)
 		act(out, ACTION_UNPREPARE);
-	else if (is_lasting(e->error) && greater(s, &s->proposed, &s->known))
-		answer(s, &s->proposed, PREPARE_NAK, e->error, out);
 	s->committing_prepared = false;
-	wait_and_retry(s, e->error, e->now);
+	if (refused || is_full(e->error))
+		answer_not_in_sync(s, e->error, out);
+	if (refused)
+		wait_for_newer(s, e->error, e->now);
+	else
+		wait_and_retry(s, e->error, e->now);
 }
 
 /* --- the link --- */
