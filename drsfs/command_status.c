@@ -77,6 +77,19 @@ static void show_pull(const json_t *pull)
 	printf(", %s so far, %lld chunks wanted\n", size_text((double)answer_number(pull, "bytes"), size), answer_number(pull, "chunks_wanted"));
 }
 
+/* A command of the administrator's that did not go well, with what it said. */
+static void show_command(const json_t *command, const char *what)
+{
+	const char *output = answer_text(command, "output");
+	if (!*answer_text(command, "result") || answer_flag(command, "good"))
+		return;
+	printf("%s version %lld: %s\n", what, answer_number(command, "version"), answer_text(command, "result"));
+	for (size_t n; *output; output += n + (output[n] == '\n')) {
+		n = strcspn(output, "\n");
+		printf("  %.*s\n", (int)n, output);
+	}
+}
+
 static void show_slave(const json_t *status)
 {
 	char beat[24];
@@ -86,6 +99,12 @@ static void show_slave(const json_t *status)
 	printf("%s, last heartbeat %s ago by %s\n", answer_text(status, "state"), span_text(answer_number(status, "beat_ms"), beat), answer_text(status, "path"));
 	if (json_is_object(pull))
 		show_pull(pull);
+	if (json_is_integer(json_object_get(status, "prepared")))
+		printf("prepared: version %lld\n", answer_number(status, "prepared"));
+	if (answer_flag(status, "checking"))
+		printf("a check runs\n");
+	show_command(json_object_get(status, "check"), "the check refused");
+	show_command(json_object_get(status, "after"), "'after' failed for");
 	if (*answer_text(status, "trouble"))
 		printf("trouble: %s\n", answer_text(status, "trouble"));
 }
