@@ -279,7 +279,7 @@ Test(node_two_phase, nak_without_words)
 	expect_done(&d, map_propose(&d.master, &everyone, true), -DRS_EREFUSED);
 	cr_assert(map_vote(&d.master, "slave-0", &vote, NULL));
 	cr_assert(eq(int, vote.error, -EIO), "of the disk");
-	cr_assert(eq(str, vote.reason, error_text(-ENOSPC)));
+	cr_assert(eq(str, vote.reason, (char *)error_text(-ENOSPC)));
 	d.slaves[0].check_error = 0;
 	domain_stop(&d);
 }
@@ -295,7 +295,7 @@ Test(node_two_phase, slave_without_two_phase)
 		expect_done(&d, map_propose(&d.master, &everyone, with_inline), -DRS_EREFUSED);
 		cr_assert(map_vote(&d.master, "slave-0", &vote, NULL));
 		cr_assert(eq(int, vote.answer, DRS_REFUSED));
-		cr_assert(eq(str, vote.reason, error_text(-EOPNOTSUPP)));
+		cr_assert(eq(str, vote.reason, (char *)error_text(-EOPNOTSUPP)));
 	}
 	domain_stop(&d);
 }
@@ -388,7 +388,8 @@ Test(node_two_phase, cancel_during_pull)
 		usleep(500);
 	cancel(&d, version); /* it may be too late: then it is committed */
 	cr_assert(map_wait_done(&d.master, 1, WITHIN_MS));
-	cr_assert(any(eq(int, d.master.done_error, -ECANCELED), eq(int, d.master.done_error, 0)));
+	int error = d.master.done_error;
+	cr_assert(error == -ECANCELED || error == 0, "%d", error);
 	d.master.bytes = 1000;
 	domain_stop(&d);
 }
