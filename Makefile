@@ -1,5 +1,5 @@
 # drsfs: build, tests, demo, bench. 'make help' lists the targets.
-# One build folder a variant: make V=release (default), V=asan, V=tsan, V=debug.
+# One build folder a variant: make V=release (default), V=asan, V=tsan, V=debug, V=fault.
 
 VERSION := 0.1
 
@@ -29,6 +29,8 @@ CFLAGS_debug := -Og -g3
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -w
 CFLAGS_tsan := -O1 -g -fsanitize=thread
+# With fault points (drsfs/fault.h), where a test's environment makes the program kill itself.
+CFLAGS_fault := -O1 -g -DDRSFS_FAULTS
 # Asked once, and only when something is compiled: 'make deps' has to work where pkg-config is still missing.
 PACKAGES_CFLAGS = $(eval PACKAGES_CFLAGS := $(shell pkg-config --cflags $(PACKAGES)))$(PACKAGES_CFLAGS)
 LIBS = $(eval LIBS := $(shell pkg-config --libs $(PACKAGES)))$(LIBS)
