@@ -132,6 +132,12 @@ static void say(struct replica *r, const char *format, ...)
 	va_end(args);
 }
 
+/* Trouble is the reason as well. */
+static void note_reason(struct replica *r)
+{
+	snprintf(r->reason, sizeof(r->reason), "%.*s", (int)sizeof(r->reason) - 1, r->trouble);
+}
+
 /* Gives the error back. */
 static int failed(struct replica *r, int error, const char *what)
 {
@@ -139,7 +145,7 @@ static int failed(struct replica *r, int error, const char *what)
 		say(r, "disk full at %s: free some space; drsfs goes on by itself", store_dir(r->store));
 	else
 		say(r, "cannot %s: %s", what, error_text(error));
-	snprintf(r->reason, sizeof(r->reason), "%.*s", (int)sizeof(r->reason) - 1, r->trouble);
+	note_reason(r);
 	return error;
 }
 
@@ -401,6 +407,7 @@ static bool pull_ready(void *user)
 static int different(struct replica *r)
 {
 	say(r, "the replica would differ from the master (digest): it is dropped, and a complete copy is made instead");
+	note_reason(r);
 	r->heal = true;
 	return -DRS_EDIGEST;
 }
