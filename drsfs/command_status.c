@@ -94,6 +94,19 @@ static void show_pull(const json_t *pull)
 	printf(", %s so far, %lld chunks wanted\n", size_text((double)number_of(pull, "bytes"), size), number_of(pull, "chunks_wanted"));
 }
 
+/* A command of the administrator's that did not go well, with what it said. */
+static void show_command(const json_t *command, const char *what)
+{
+	const char *output = text_of(command, "output");
+	if (!*text_of(command, "result") || flag_of(command, "good"))
+		return;
+	printf("%s version %lld: %s\n", what, number_of(command, "version"), text_of(command, "result"));
+	for (size_t n; *output; output += n + (output[n] == '\n')) {
+		n = strcspn(output, "\n");
+		printf("  %.*s\n", (int)n, output);
+	}
+}
+
 static void show_slave(const json_t *status)
 {
 	char beat[24];
@@ -103,6 +116,12 @@ static void show_slave(const json_t *status)
 	printf("%s, last heartbeat %s ago by %s\n", text_of(status, "state"), span_text(number_of(status, "beat_ms"), beat), text_of(status, "path"));
 	if (json_is_object(pull))
 		show_pull(pull);
+	if (json_is_integer(json_object_get(status, "prepared")))
+		printf("prepared: version %lld\n", number_of(status, "prepared"));
+	if (flag_of(status, "checking"))
+		printf("a check runs\n");
+	show_command(json_object_get(status, "check"), "the check refused");
+	show_command(json_object_get(status, "after"), "'after' failed for");
 	if (*text_of(status, "trouble"))
 		printf("trouble: %s\n", text_of(status, "trouble"));
 }
