@@ -37,7 +37,7 @@
 #define TIDY_MS 10
 #define TIDY_CHANGES 256
 #define TIDY_CHUNKS 64
-#define LEFT_OVER_MS 10000                  /* so long a stage that was prepared well is kept: perhaps it was committed after all */
+#define LEFT_OVER_MS 30000                  /* so long a stage that was prepared well is kept: perhaps it was committed after all */
 
 /* What the check that runs is for. */
 enum duty { DUTY_NONE, DUTY_PULL, DUTY_INLINE, DUTY_PREPARE };
@@ -52,6 +52,7 @@ struct replica {
 	time_ms txn_begun;
 	enum duty duty;
 	version_t preparing;      /* two phase: asked for and neither failed nor decided; 0: none */
+	bool fetching;            /* the next pull is for it */
 	bool prepared;            /* it is all here, durable and checked */
 	version_t left_over;      /* staged and perhaps not wanted any more; 0: none */
 	time_ms left_over_until;
@@ -131,6 +132,12 @@ static void say(struct replica *r, const char *format, ...)
 	va_end(args);
 }
 
+/* Trouble is the reason as well. */
+static void note_reason(struct replica *r)
+{
+	snprintf(r->reason, sizeof(r->reason), "%.*s", (int)sizeof(r->reason) - 1, r->trouble);
+}
+
 /* Gives the error back. */
 static int failed(struct replica *r, int error, const char *what)
 {
@@ -138,7 +145,7 @@ static int failed(struct replica *r, int error, const char *what)
 		say(r, "disk full at %s: free some space; drsfs goes on by itself", store_dir(r->store));
 	else
 		say(r, "cannot %s: %s", what, error_text(error));
-	snprintf(r->reason, sizeof(r->reason), "%.*s", (int)sizeof(r->reason) - 1, r->trouble);
+	note_reason(r);
 	return error;
 }
 
@@ -220,6 +227,15 @@ static void leave_over(struct replica *r, version_t version, time_ms ms)
 	r->left_over = version;
 	r->left_over_until = now_ms() + ms;
 	r->untidy = true;
+}
+
+/* Something else begins, or it was decided that nobody will commit it. */
+static void not_preparing(struct replica *r)
+{
+	if (r->preparing)
+		leave_over(r, r->preparing, LEFT_OVER_MS);
+	r->preparing = 0;
+	r->prepared = r->fetching = false;
 }
 
 static int pull_txn(struct replica *r)
@@ -327,6 +343,9 @@ static int pull_open(void *user, bool complete, struct buffer *ret_opening)
 
 	stage_free(r->stage);
 	r->stage = NULL;
+	if (!r->fetching)
+		not_preparing(r);
+	r->fetching = false;
 	complete = complete || r->heal;
 	if (error == 0)
 		error = clear_the_way(r, complete);
@@ -388,6 +407,7 @@ static bool pull_ready(void *user)
 static int different(struct replica *r)
 {
 	say(r, "the replica would differ from the master (digest): it is dropped, and a complete copy is made instead");
+	note_reason(r);
 	r->heal = true;
 	return -DRS_EDIGEST;
 }
@@ -395,9 +415,10 @@ static int different(struct replica *r)
 /* What was staged is of no use: nobody commits what one of those who were asked has refused, but for those who do without us. */
 static void prepare_failed(struct replica *r)
 {
-	leave_over(r, r->preparing, 0);
-	r->preparing = 0;
-	r->prepared = false;
+	version_t version = r->preparing;
+
+	not_preparing(r);
+	leave_over(r, version, 0);
 	give_up(r);
 }
 
@@ -546,7 +567,7 @@ static void pull_close(void *user)
 	struct replica *r = user;
 	bool needed = r->preparing && (r->prepared || r->duty == DUTY_PREPARE || pull_ready(r));
 
-	if (r->duty == DUTY_PULL)
+	if (r->duty == DUTY_PULL || r->duty == DUTY_INLINE)
 		end_check(r);
 	int error = settle(r);
 	if (!needed) {
@@ -651,6 +672,7 @@ static int commit_inline(void *user, struct slice delta, struct drs_version *ret
 	struct replica *r = user;
 	struct version_info info;
 
+	not_preparing(r);
 	int error = settle(r);
 	if (error == 0 && is_checked(r))
 		return check_inline(r, delta);
@@ -667,6 +689,7 @@ static int take_version(void *user, const struct drs_version *version)
 	struct replica *r = user;
 	struct txn *txn;
 
+	not_preparing(r);
 	int error = settle(r);
 	if (error == 0)
 		error = txn_begin_write(r->store, &txn);
@@ -696,11 +719,9 @@ static void prepare_abort(void *user)
 	end_check(r);
 	if (!r->preparing)
 		return;
-	leave_over(r, r->preparing, LEFT_OVER_MS);
+	not_preparing(r);
 	give_up(r);
 	all_well(r);
-	r->preparing = 0;
-	r->prepared = false;
 }
 
 static int prepare(void *user, const struct drs_version *version, struct slice delta)
@@ -711,6 +732,7 @@ static int prepare(void *user, const struct drs_version *version, struct slice d
 	prepare_abort(r);
 	r->reason[0] = '\0';
 	r->preparing = fs_version_number(version);
+	r->fetching = true;
 	if (delta.size == 0)
 		return 0;
 	int error = delta_inline_span(delta, &from, &to);
@@ -718,10 +740,11 @@ static int prepare(void *user, const struct drs_version *version, struct slice d
 		error = -DRS_EPROTOCOL;
 	if (error == 0)
 		error = stage_small(r, delta);
-	if (error == 0)
-		return 1;
 	if (error == -DRS_EHORIZON || error == -EBUSY)
 		return 0;
+	r->fetching = false;
+	if (error == 0)
+		return 1;
 	prepare_failed(r);
 	return failed(r, error, "stage a version");
 }

@@ -10,7 +10,8 @@
  * batch_waiting(), which its own view alone sees and which is not part of what is proposed. A node record written under a draft carries the draft's number as
  * its content_version; proposing puts the version's number there.
  *
- * A store that is opened with a proposed batch aborts it: the decision had not been made (presumed abort).
+ * A store that is opened with a proposed batch aborts it: the decision had not been made (presumed abort; version_aborted tells the number). Transient batches
+ * and whatever was not finished are dropped then.
  * Bases are pinned: retention never moves the horizon past batch_horizon().
  */
 #ifndef STORE_BATCH_H
@@ -32,6 +33,7 @@ struct batch_info {
 	int64_t begun_ns;        /* CLOCK_REALTIME */
 	char name[BATCH_NAME_BYTES_MAX + 1];
 	char message[VERSION_MESSAGE_BYTES_MAX + 1]; /* for the version's history, while PROPOSED */
+	bool moves;              /* it moves directories to other parents (while PROPOSED): the live tree must not do so before the decision */
 	/* While PROPOSED, as the version will have them. */
 	int64_t time_ns;
 	struct digest digest;
@@ -48,7 +50,7 @@ static inline version_t batch_waiting(uint32_t id)
 	return batch_draft(id) + 1;
 }
 
-/* On top of the current version. -EUSERS: there are BATCHES_MAX; -EEXIST: a name that another one has ("" may be had by many). */
+/* On top of the current version; what is pending is not in it. -ENAMETOOLONG; -EUSERS: there are BATCHES_MAX; -EEXIST: a name that another one has ("" may be had by many). */
 int batch_begin(struct txn *, const char *name, bool transient, int64_t begun_ns, struct batch_info *ret_info);
 int batch_get(struct txn *, uint32_t id, struct batch_info *ret_info);           /* -ENOENT */
 int batch_find(struct txn *, const char *name, struct batch_info *ret_info);     /* -ENOENT */
@@ -56,39 +58,52 @@ int batch_next(struct txn *, uint32_t after, struct batch_info *ret_info);      
 version_t batch_horizon(struct txn *);                                          /* the lowest base; VERSION_MAX if there is no batch */
 /* What the batch has changed: version_change_next(txn, batch_draft(id), &key). */
 
-/* Take away up to 'work_max' of its records, then its row. -EBUSY: it is proposed. */
+/* Take away up to 'work_max' of its records, then its row. A store that is closed in between drops the rest when it is opened. -EBUSY: it is proposed. */
 int batch_drop(struct txn *, uint32_t id, size_t work_max, bool *ret_done);
 
 /*
- * Have the batch stand on the current version. Keys that both the batch and versions after its base changed are told to 'conflict' and nothing changes:
- * returns their number (counting goes on beyond those told). Not a conflict, since it can be merged: a directory's times and link count, where names in it changed
- * on both sides, and any of its attributes that only one side changed; the same value on both sides. A conflict as well: a directory that the batch moved to
- * below itself by what the tree did meanwhile. Open transaction's pending changes do not count: seal them before (-EBUSY if some are pending).
+ * Is there disk room for what batch_rebase and batch_propose together, or batch_commit, will write? 0 or -ENOSPC, as txn_admit: to be asked in their transaction,
+ * before them. (batch_begin and batch_abort write a small row: txn_admit(txn, 0, true) does for them.)
+ */
+int batch_admit(struct txn *, uint32_t id);
+
+/*
+ * Have the batch stand on the current version. Keys that both the batch and versions after its base changed are told to 'conflict' (which may be NULL) and nothing
+ * changes: returns their number. Not a conflict, since it can be merged: a directory's times and link count, where names in it changed on both sides, and
+ * any of its attributes that only one side changed; the same value on both sides. A conflict as well: a directory that the batch moved to
+ * below itself by what the tree did meanwhile; a record of the batch that would hang in the air, since the tree removed the node it belongs to, or the other
+ * way round (merge.c has the table); a key that the live draft has. Open transaction's pending changes do not count: seal them before (-EBUSY if
+ * some are pending, or it is proposed).
  */
 typedef void batch_conflict(void *user, const struct record_key *);
 int batch_rebase(struct txn *, uint32_t id, batch_conflict *, void *user);
 
 /*
  * Give it the next number: durable with the transaction (R1.1), and spent from then on. Only right after batch_rebase gave 0, in the same transaction. Afterwards
- * nothing may be written under its drafts until it is committed or aborted. -ENODATA: it has changed nothing.
+ * nothing may be written under its drafts until it is committed or aborted, and the live tree may not be sealed. -ENODATA: it has changed nothing; -EBUSY: another
+ * one is proposed, or it does not stand on the current version, or something is pending.
  */
-int batch_propose(struct txn *, uint32_t id, int64_t time_ns, const char *message, struct batch_info *ret_info);
-/* The delta to the proposed version, like delta_inline_make and delta_source_open. */
+int batch_propose(struct txn *, uint32_t id, int64_t proposed_at, const char *message, struct batch_info *ret_info);
+/* The delta to the proposed version, byte for byte what it will be when it is committed; like delta_inline_make and delta_source_open. */
 int batch_inline_make(struct txn *, uint32_t id, size_t bytes_max, struct buffer *ret_bytes);
 /* -DRS_EHORIZON: no batch is proposed as 'to', or the opening is not from the version before it (complete copies are not to be had of a proposal). */
 int batch_source_open(struct store *, version_t to, struct slice opening, struct delta_source **ret_source);
 
 /*
- * The decision, durable with the transaction. Commit: its records become the version's, and that current. What the live tree wrote meanwhile under the
- * pending number stays pending, under another number, on top of it: it must not have touched the batch's keys but for names in its directories, whose nodes are
- * merged (batch_touches tells; the mount sees to it).
+ * The decision, durable with the transaction. Commit: its records become the version's, and that current. What it has not finished is dropped. What the live tree
+ * wrote meanwhile stays pending, on top of it, under the number that it has (which is higher): it must not have touched the batch's keys but for
+ * names in its directories, whose nodes are merged. The mount sees to it, with batch_touches; with batch_removes for the directory that a name is made in and for
+ * the node that gets an attribute; with batch_info.moves. Where it did not: -DRS_ECONFLICT, nothing was written, the batch can still be
+ * aborted. -EINVAL: it is not proposed.
  */
 int batch_commit(struct txn *, uint32_t id, struct version_info *ret_info);
-/* The number is spent: history gets an ABORTED row with 'why'. The batch is open again, with all that it had. */
+/* The number is spent: history gets an ABORTED row with 'why'. The batch is open again, with all that it had. -EINVAL: it is not proposed. */
 int batch_abort(struct txn *, uint32_t id, const char *why);
 
 /* Does the batch have a record of this key? */
 bool batch_touches(struct txn *, uint32_t id, const struct record_key *);
+/* Does it remove what has this key? */
+bool batch_removes(struct txn *, uint32_t id, const struct record_key *);
 
 /*
  * The stage's side (delta.h): 'bytes' of batch_inline_make staged under their number, visible to nobody, as if a whole conversation had brought them: stage_ready is

@@ -155,6 +155,11 @@ static int count_last(struct txn *txn, const struct chunk_id *id)
 	return error ? error : delete(txn, ROW_COUNT, id);
 }
 
+int chunk_count(struct txn *txn, const struct chunk_id *id, uint64_t *ret_count)
+{
+	return count_get(txn, id, ret_count);
+}
+
 static int count_down(struct txn *txn, const struct chunk_id *id)
 {
 	uint64_t count;

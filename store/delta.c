@@ -26,6 +26,33 @@ static int needs_chunks(struct txn *txn, version_t from, const struct record_key
 	return error;
 }
 
+void inline_begin(const struct head *head, struct buffer *b)
+{
+	buffer_add_u8(b, FRAME_INLINE);
+	head_encode(head, b);
+}
+
+int inline_add(struct txn *txn, version_t from, const struct record_key *key, const struct record_slot *slot, size_t bytes_max, struct run_writer *run)
+{
+	bool needs;
+	int error = needs_chunks(txn, from, key, slot, &needs);
+	if (error)
+		return error;
+	if (needs || slot->value.size > bytes_max)
+		return -DRS_ETOOBIG;
+	run_add(run, key, slot->live, slot->value);
+	return run->out->size > bytes_max ? -DRS_ETOOBIG : 0;
+}
+
+int inline_end(int error, struct buffer *b)
+{
+	if (!error && b->failed)
+		error = -ENOMEM;
+	if (error)
+		buffer_clear(b);
+	return error;
+}
+
 static int make_run(struct txn *txn, version_t from, version_t to, size_t bytes_max, struct run_writer *run)
 {
 	version_t at = from + 1;
@@ -33,20 +60,11 @@ static int make_run(struct txn *txn, version_t from, version_t to, size_t bytes_
 	int more;
 	while ((more = change_next(txn, to, &at, &key)) == 1) {
 		struct record_slot slot;
-		bool needs;
 		int error = record_slot_seek(txn, &key, to, &slot);
+		if (!error && slot.present && slot.at == at)
+			error = inline_add(txn, from, &key, &slot, bytes_max, run);
 		if (error)
 			return error;
-		if (!slot.present || slot.at != at)
-			continue;
-		error = needs_chunks(txn, from, &key, &slot, &needs);
-		if (error)
-			return error;
-		if (needs || slot.value.size > bytes_max)
-			return -DRS_ETOOBIG;
-		run_add(run, &key, slot.live, slot.value);
-		if (run->out->size > bytes_max)
-			return -DRS_ETOOBIG;
 	}
 	return more;
 }
@@ -61,17 +79,11 @@ int delta_inline_make(struct txn *txn, version_t from, version_t to, size_t byte
 	int error = head_load(txn, from, to, &head);
 	if (error)
 		return error;
-	buffer_add_u8(ret_bytes, FRAME_INLINE);
-	head_encode(&head, ret_bytes);
-	error = make_run(txn, from, to, bytes_max, &run);
-	if (!error && ret_bytes->failed)
-		error = -ENOMEM;
-	if (error)
-		buffer_clear(ret_bytes);
-	return error;
+	inline_begin(&head, ret_bytes);
+	return inline_end(make_run(txn, from, to, bytes_max, &run), ret_bytes);
 }
 
-static int inline_head(struct slice bytes, struct head *ret_head, struct run_reader *ret_run)
+int inline_head(struct slice bytes, struct head *ret_head, struct run_reader *ret_run)
 {
 	struct reader r = reader_of(bytes);
 	if (read_u8(&r) != FRAME_INLINE)
@@ -95,7 +107,7 @@ int delta_inline_span(struct slice bytes, version_t *ret_from, version_t *ret_to
 	return 0;
 }
 
-static int check_run(struct txn *txn, struct run_reader run)
+int inline_check(struct txn *txn, struct run_reader run)
 {
 	struct run_record record;
 	int more;
@@ -104,7 +116,7 @@ static int check_run(struct txn *txn, struct run_reader run)
 	return more;
 }
 
-static int put_run(struct txn *txn, struct run_reader run)
+int inline_put(struct txn *txn, struct run_reader run)
 {
 	struct run_record record;
 	int more, error = 0;
@@ -130,11 +142,11 @@ int delta_inline_apply(struct txn *txn, struct slice bytes, struct version_info 
 		return -DRS_EHORIZON;
 	if (state->pending)
 		return -EBUSY;
-	error = check_run(txn, run);
+	error = inline_check(txn, run);
 	if (error)
 		return error;
 	version_pend(txn, head.to, state->digest, state->nodes);
-	error = put_run(txn, run);
+	error = inline_put(txn, run);
 	if (error)
 		return error;
 	int wants = chunk_wants(txn, NULL, &wanted, 1);

@@ -13,8 +13,8 @@
  *
  * Complete copy: 'a' lies below the source's horizon, or the stage asked for it: all live records in key order; the stage tombstones what is missing.
  * Records are staged under number b over as many transactions as it takes; nobody sees them before stage_commit. Interrupted, a stage is resumed: the
- * opening then tells 'b' and the last key; if the source can still give b it goes on from there, else it answers with another b and the stage
- * drops what it had (chunks that it has are kept as long as something counts them).
+ * opening then tells 'b' and the last key; if the source can still give b (it was not aborted) it goes on from there, else it answers with another b and the
+ * stage drops what it had (chunks that it has are kept as long as something counts them).
  * Any bytes in: frames are checked, a bad one is -DRS_EPROTOCOL and leaves the store as it was.
  */
 #ifndef STORE_DELTA_H
@@ -34,7 +34,7 @@ void delta_source_close(struct delta_source *);
 int delta_source_feed(struct delta_source *, struct slice frame);
 /*
  * 1: *frame (cleared first) holds the next frame; 0: the conversation is over; -EAGAIN: feed first; -DRS_EHORIZON: 'to' was
- * retired meanwhile (open again).
+ * retired meanwhile, or a proposal decided (open again).
  */
 int delta_source_next(struct delta_source *, struct buffer *frame);
 

@@ -1,6 +1,7 @@
 /* The encodings of frame.h. */
 #include "store/frame.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "store/internal.h"
@@ -88,6 +89,8 @@ int head_load(struct txn *txn, version_t from, version_t to, struct head *ret_he
 {
 	struct version_info info = { .version = to }; /* version 0 has no history: the empty tree */
 	int error = to ? version_get(txn, to, &info) : 0;
+	if (!error && to && info.state != VERSION_COMMITTED)
+		error = -ENOENT;
 	if (error)
 		return error;
 	*ret_head = (struct head){ .from = from, .to = to, .digest = info.digest, .time_ns = info.time_ns };

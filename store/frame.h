@@ -16,7 +16,7 @@
 #ifndef STORE_FRAME_H
 #define STORE_FRAME_H
 
-#include "store/delta.h"
+#include "store/batch.h"
 
 enum frame {
 	FRAME_OPENING = 'O',
@@ -54,7 +54,10 @@ struct head {
 };
 void head_encode(const struct head *, struct buffer *);
 int head_decode(struct reader *, struct head *ret_head);
-int head_load(struct txn *, version_t from, version_t to, struct head *ret_head); /* from the history */
+int head_load(struct txn *, version_t from, version_t to, struct head *ret_head); /* from the history; -ENOENT: no such version, or it was aborted */
+int batch_head(const struct batch_info *, struct head *ret_head);                 /* of a proposal; -DRS_EHORIZON: it is none */
+/* The batch that is proposed as 'to'. -DRS_EHORIZON: none. */
+int batch_proposed(struct txn *, version_t to, struct batch_info *ret_info);
 
 struct begin {
 	struct head head;
@@ -69,6 +72,20 @@ struct run_writer {
 	struct record_key previous;
 };
 void run_add(struct run_writer *, const struct record_key *, bool live, struct slice value);
+
+/*
+ * An inline delta's making: its start, a record that differs from what the key had at 'from', and its end (gives 'error', or -ENOMEM; then nothing is in it).
+ * -DRS_ETOOBIG: it gets too large, or the record needs chunks.
+ */
+struct record_slot;
+void inline_begin(const struct head *, struct buffer *);
+int inline_add(struct txn *, version_t from, const struct record_key *, const struct record_slot *, size_t bytes_max, struct run_writer *);
+int inline_end(int error, struct buffer *);
+/* Its taking apart; the run's records are checked as they are read. */
+struct run_reader;
+int inline_head(struct slice bytes, struct head *ret_head, struct run_reader *ret_run);
+int inline_check(struct txn *, struct run_reader);
+int inline_put(struct txn *, struct run_reader); /* under the pending number */
 
 struct run_reader {
 	struct reader bytes;

@@ -127,6 +127,8 @@ void space_wrote(struct txn *, enum row, size_t key_bytes, size_t value_bytes);
 void space_deleted(struct txn *, enum row, size_t key_bytes, size_t value_bytes);
 /* As txn_admit, for a step that takes things away and changes at most so many leaves of the tree. */
 int space_admit_leaves(struct txn *, uint64_t leaves);
+/* As txn_admit, for a step that writes 'bytes' all over the tree, in that many leaves. */
+int space_admit_scattered(struct txn *, size_t bytes, uint64_t leaves);
 /* If free pages stand in too many lists: join them, in a transaction of its own. */
 void space_join(struct store *);
 bool space_ripens(const struct txn *); /* what it frees is badly needed */
@@ -165,6 +167,9 @@ struct record_slot {
 };
 /* The newest of a key's records at or below 'at' (drafts are above all versions). None: 0, and not present. */
 int record_slot_seek(struct txn *, const struct record_key *, version_t at, struct record_slot *ret_slot);
+int record_slot_exact(struct txn *, const struct record_key *, version_t at, struct record_slot *ret_slot);
+/* Have a record (or tombstone) stand under another number, at which the key has none. Digests and counts stay as they are. A failure poisons. */
+int record_move(struct txn *, const struct record_key *, version_t from, version_t to);
 /* Take a row away that no retained version sees: no change row, digest or count of nodes is touched, only its chunks. */
 int record_row_retire(struct txn *, const struct record_key *, version_t);
 void record_cursors_end(struct txn *);
@@ -173,6 +178,7 @@ void record_cursors_end(struct txn *);
 struct chunk_id chunk_id_of(const struct txn *, bool list, struct slice bytes);
 size_t chunk_row_key(uint8_t at[CHUNK_KEY_BYTES], enum row, const struct chunk_id *);
 bool chunk_wanted(struct txn *, const struct chunk_id *);
+int chunk_count(struct txn *, const struct chunk_id *, uint64_t *ret_count); /* how often it is named; -ENOENT */
 int chunk_any(struct txn *, const struct chunk_id *, bool *ret_list, struct slice *ret_bytes); /* of either kind */
 int entries_check(struct slice entries); /* does the whole list decode? -DRS_ECORRUPT */
 int chunk_settle(struct txn *);          /* before commit: fresh chunks that nothing counts become garbage */
@@ -185,5 +191,17 @@ int version_drop_at(struct txn *, version_t at, size_t work_max, bool *ret_done)
 /* Make 'pending' current with this history. */
 int version_commit(struct txn *, struct version_info *);
 void version_pend(struct txn *, version_t, struct digest, uint64_t nodes); /* begin under a given number */
+int version_info_put(struct txn *, const struct version_info *);           /* into the history */
+
+/* --- batch.c */
+/*
+ * What lies below a draft number: of a batch's, its base; if the number is its waiting one, the finished one first (else 0). Of any other
+ * draft: all versions (VERSION_MAX).
+ */
+int batch_layers(struct txn *, version_t draft, version_t *ret_base, version_t *ret_finished);
+/* Is this a draft number that something may stand under, the live one or a batch's? */
+bool batch_number_known(struct txn *, version_t draft);
+/* A killed master's drafts: aborts what was proposed, and drops all but the finished drafts of batches that are to stay. */
+int batch_clean(struct store *);
 
 #endif

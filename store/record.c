@@ -14,6 +14,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "store/batch.h"
 #include "store/internal.h"
 #include "store/node.h"
 
@@ -286,7 +287,7 @@ int record_slot_seek(struct txn *txn, const struct record_key *key, version_t at
 	return 0;
 }
 
-static int slot_exact(struct txn *txn, const struct record_key *key, version_t at, struct record_slot *ret_slot)
+int record_slot_exact(struct txn *txn, const struct record_key *key, version_t at, struct record_slot *ret_slot)
 {
 	int error = record_slot_seek(txn, key, at, ret_slot);
 	if (!error && ret_slot->at != at)
@@ -294,17 +295,41 @@ static int slot_exact(struct txn *txn, const struct record_key *key, version_t a
 	return error;
 }
 
-/* What shows where nothing is written under exactly 'at': other drafts do not. */
+/* What shows where nothing is written under exactly 'at': of other drafts only a batch's finished one, below its waiting one. */
 static int slot_below(struct txn *txn, const struct record_key *key, version_t at, struct record_slot *ret_slot)
 {
-	return record_slot_seek(txn, key, is_draft(at) ? VERSION_MAX : at - 1, ret_slot);
+	version_t base, finished;
+	if (!is_draft(at))
+		return record_slot_seek(txn, key, at - 1, ret_slot);
+	int error = batch_layers(txn, at, &base, &finished);
+	if (!error && finished)
+		error = record_slot_exact(txn, key, finished, ret_slot);
+	return error || (finished && ret_slot->present) ? error : record_slot_seek(txn, key, base, ret_slot);
+}
+
+static bool counts_in(const struct view *view, version_t at)
+{
+	return at <= view->version || (at == view->draft && at) || (at == view->below && at);
+}
+
+/* The highest number that may count in the view and is lower than 'at', which does not. */
+static version_t counts_next(const struct view *view, version_t at)
+{
+	if (view->draft && view->draft < at)
+		return view->draft;
+	return view->below && view->below < at ? view->below : view->version;
 }
 
 static int slot_view(struct txn *txn, struct view view, const struct record_key *key, struct record_slot *ret_slot)
 {
-	int error = record_slot_seek(txn, key, view.draft ? view.draft : view.version, ret_slot);
-	bool decided = !ret_slot->present || ret_slot->at == view.draft || ret_slot->at <= view.version;
-	return error || decided ? error : record_slot_seek(txn, key, view.version, ret_slot);
+	assert(view.below == 0 || view.below < view.draft);
+	version_t at = view.draft ? view.draft : view.version;
+	for (;;) {
+		int error = record_slot_seek(txn, key, at, ret_slot);
+		if (error || !ret_slot->present || counts_in(&view, ret_slot->at))
+			return error;
+		at = counts_next(&view, ret_slot->at);
+	}
 }
 
 int record_get(struct txn *txn, struct view view, const struct record_key *key, struct slice *ret_value, version_t *ret_at)
@@ -324,7 +349,7 @@ int record_get(struct txn *txn, struct view view, const struct record_key *key, 
 bool record_exists_at(struct txn *txn, version_t at, const struct record_key *key, bool *ret_tombstone)
 {
 	struct record_slot slot;
-	if (slot_exact(txn, key, at, &slot) != 0 || !slot.present)
+	if (record_slot_exact(txn, key, at, &slot) != 0 || !slot.present)
 		return false;
 	if (ret_tombstone)
 		*ret_tombstone = !slot.live;
@@ -461,7 +486,7 @@ int record_delete(struct txn *txn, version_t at, const struct record_key *key)
 {
 	struct record_slot exact, below;
 	check_number(txn, at);
-	int error = slot_exact(txn, key, at, &exact);
+	int error = record_slot_exact(txn, key, at, &exact);
 	if (!error)
 		error = slot_below(txn, key, at, &below);
 	if (error)
@@ -478,7 +503,7 @@ int record_drop(struct txn *txn, version_t at, const struct record_key *key)
 {
 	struct record_slot exact, below;
 	check_number(txn, at);
-	int error = slot_exact(txn, key, at, &exact);
+	int error = record_slot_exact(txn, key, at, &exact);
 	if (error || !exact.present)
 		return error;
 	error = slot_below(txn, key, at, &below);
@@ -487,11 +512,31 @@ int record_drop(struct txn *txn, version_t at, const struct record_key *key)
 	return perform(txn, &(struct change){ at, key, &exact, &SLOT_NONE, .before = &exact, .after = &below });
 }
 
+int record_move(struct txn *txn, const struct record_key *key, version_t from, version_t to)
+{
+	uint8_t row[ROW_KEY_BYTES_MAX];
+	struct record_slot slot;
+	int error = record_slot_exact(txn, key, from, &slot);
+	if (error || !slot.present)
+		return txn_poison(txn, error ? error : -DRS_ECORRUPT);
+	buffer_clear(&txn->value);
+	buffer_add(&txn->value, slot.value.data, slot.value.size);
+	if (txn->value.failed)
+		return txn_poison(txn, -ENOMEM);
+	slot.value = buffer_slice(&txn->value);
+	error = row_delete(txn, slice_of(row, record_row_key(row, key, from)));
+	if (!error)
+		error = change_delete(txn, from, key);
+	if (!error)
+		error = write_rows(txn, &(struct change){ .at = to, .key = key, .new = &slot }, false);
+	return error ? txn_poison(txn, error) : 0;
+}
+
 int record_row_retire(struct txn *txn, const struct record_key *key, version_t at)
 {
 	uint8_t row[ROW_KEY_BYTES_MAX];
 	struct record_slot slot;
-	int error = slot_exact(txn, key, at, &slot);
+	int error = record_slot_exact(txn, key, at, &slot);
 	if (error || !slot.present)
 		return error;
 	error = copy_entries(txn, key, &slot);
@@ -610,18 +655,13 @@ static int cursor_step(struct record_cursor *c, struct slice *ret_row_key, struc
 	return 0;
 }
 
-static bool counts_in(const struct view *view, version_t at)
-{
-	return at <= view->version || (view->draft && at == view->draft);
-}
-
-/* Among many rows of one key: go at once to the first that may count, or behind the last. */
-static int cursor_skip(struct record_cursor *c)
+/* Among many rows of one key, from the one at 'at': go at once to the first that may count, or behind the last. */
+static int cursor_skip(struct record_cursor *c, version_t at)
 {
 	uint8_t row[ROW_KEY_BYTES_MAX + 1];
 	c->steps = 0;
 	if (!c->settled)
-		return cursor_seek_row(c, slice_of(row, record_row_key(row, &c->key, c->view.version)));
+		return cursor_seek_row(c, slice_of(row, record_row_key(row, &c->key, counts_next(&c->view, at))));
 	size_t size = record_row_key(row, &c->key, 0); /* ~0: all ones */
 	row[size++] = 0;
 	return cursor_seek_row(c, slice_of(row, size));
@@ -656,9 +696,8 @@ int record_cursor_next(struct record_cursor *c, struct record_key *key, struct s
 				*ret_at = at;
 			return 1;
 		}
-		/* Drafts come first: one that is not ours says nothing about where the versions begin. */
-		if (c->steps >= STEPS_MAX && (c->settled || !is_draft(at))) {
-			error = cursor_skip(c);
+		if (c->steps >= STEPS_MAX) {
+			error = cursor_skip(c, at);
 			if (error)
 				return error;
 		}

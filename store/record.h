@@ -8,7 +8,7 @@
  * The hash in a name's key (63 bits, keyed with the store's secret, never below NAME_COOKIE_FIRST) orders a directory and is its readdir cookie.
  *
  * A view says which of a key's records count: the newest not above view.version; if view.draft is not 0, that draft's record comes first, then that of
- * view.below, a lower draft, if that is not 0.
+ * view.below, a lower draft, if that is not 0. Under a key higher drafts stand before lower ones, and all before the versions.
  * A record under a draft number is seen by nobody else, is not part of any digest, and no delta lists it.
  *
  * All functions return 0 or a negative error; those of the store (-ENOSPC, -EIO, -DRS_ECORRUPT, -ENOMEM) are not repeated below.
@@ -55,6 +55,7 @@ int record_get(struct txn *, struct view, const struct record_key *, struct slic
  * Write a record, or a tombstone. 'at' is the pending version (record_begin) or a draft number. Keeps the change index, the pending
  * digest and the reference counts of the chunks that node records name. Writing what is there already changes nothing.
  * record_delete under the pending version removes the record altogether where no older version has one. -ENOENT: not there in view (at).
+ * What a draft's tombstones hide is what its view shows below: of a batch's draft its base (batch.h), of others the newest version.
  * record_drop takes back what was written under exactly 'at' (a draft, or the pending version), so that what lies below shows again; 0 also if
  * nothing was. The value given to record_put may lie in the store (it is copied first).
  */

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "store/batch.h"
 #include "store/internal.h"
 #include "store/content.h"
 #include "store/node.h"
@@ -89,11 +90,21 @@ static int retire_info(struct txn *txn, version_t at)
 	return at < txn->state.horizon ? row_delete(txn, slice_of(row, change_row_key(row, at, NULL))) : 0;
 }
 
+/* The horizon is a version that can be read, and not above a batch's base. */
+static version_t horizon_target(struct txn *txn, version_t horizon)
+{
+	struct version_info info;
+	version_t target = horizon < txn->state.current ? horizon : txn->state.current, pinned = batch_horizon(txn);
+	if (target > pinned)
+		target = pinned;
+	return version_get(txn, target, &info) == 0 && info.state == VERSION_ABORTED ? info.previous : target;
+}
+
 int retire_step(struct txn *txn, version_t horizon, size_t work_max, retire_held *held, void *user, bool *ret_done)
 {
 	const struct retire r = { txn, held, user };
 	struct store_state *state = &txn->state;
-	version_t target = horizon < state->current ? horizon : state->current;
+	version_t target = horizon_target(txn, horizon);
 	if (target > state->horizon)
 		state->horizon = target;
 	version_t at = 0;

@@ -18,6 +18,7 @@ enum phase { SOURCE_BEGIN, SOURCE_RECORDS, SOURCE_END, SOURCE_CHUNKS };
 
 struct delta_source {
 	struct store *store;
+	uint32_t batch;         /* it leads to what this batch proposes; 0: to a committed version */
 	struct begin begin;
 	enum phase phase;
 	bool no_records;        /* the stage has them all */
@@ -66,7 +67,16 @@ static bool can_resume(struct txn *txn, const struct opening *o)
 		return false;
 	if (!o->resume_complete && o->current < state->horizon)
 		return false;
-	return version_get(txn, o->resume_to, &info) == 0;
+	return version_get(txn, o->resume_to, &info) == 0 && info.state == VERSION_COMMITTED;
+}
+
+/* Where an interrupted conversation goes on. */
+static void resume(struct delta_source *s, const struct opening *o)
+{
+	s->no_records |= o->resume_records_done;
+	s->key = o->resume_key;
+	if (o->resume_key.size)
+		s->at = o->resume_at;
 }
 
 static int source_begin(struct delta_source *s, struct txn *txn, const struct opening *o)
@@ -86,17 +96,38 @@ static int source_begin(struct delta_source *s, struct txn *txn, const struct op
 		return error == -ENOENT ? -DRS_ECORRUPT : error;
 	s->no_records = to == o->current;
 	s->at = o->current + 1;
-	if (begin->resumed) {
-		s->no_records |= o->resume_records_done;
-		s->key = o->resume_key;
-		if (o->resume_key.size)
-			s->at = o->resume_at;
-	}
+	if (begin->resumed)
+		resume(s, o);
 	s->sent_at = s->at;
 	return announce_totals(txn, begin);
 }
 
-int delta_source_open(struct store *store, struct slice opening, struct delta_source **ret_source, version_t *ret_to)
+/* A proposal is one version, from the one before it: places in it are keys. */
+static int source_propose(struct delta_source *s, struct txn *txn, version_t to, const struct opening *o)
+{
+	struct begin *begin = &s->begin;
+	struct batch_info info;
+	if (memcmp(&o->did, &txn->state.did, sizeof(o->did)) != 0)
+		return -DRS_EVOLUME;
+	int error = batch_proposed(txn, to, &info);
+	if (!error)
+		error = batch_head(&info, &begin->head);
+	if (error)
+		return error;
+	if (o->current != info.base || o->complete)
+		return -DRS_EHORIZON;
+	begin->resumed = o->resume_to == to && !o->resume_complete;
+	begin->records = info.records;
+	begin->bytes = info.bytes;
+	s->batch = info.id;
+	s->sent_at = to;
+	if (begin->resumed)
+		resume(s, o);
+	return 0;
+}
+
+/* 'proposed' 0: to the current version. */
+static int source_open(struct store *store, version_t proposed, struct slice opening, struct delta_source **ret_source)
 {
 	struct opening o;
 	struct txn *txn;
@@ -109,7 +140,7 @@ int delta_source_open(struct store *store, struct slice opening, struct delta_so
 	s->store = store;
 	error = txn_begin_read(store, &txn);
 	if (!error) {
-		error = source_begin(s, txn, &o);
+		error = proposed ? source_propose(s, txn, proposed, &o) : source_begin(s, txn, &o);
 		txn_abort(txn);
 	}
 	if (error) {
@@ -117,9 +148,24 @@ int delta_source_open(struct store *store, struct slice opening, struct delta_so
 		return error;
 	}
 	*ret_source = s;
+	return 0;
+}
+
+int delta_source_open(struct store *store, struct slice opening, struct delta_source **ret_source, version_t *ret_to)
+{
+	struct delta_source *s;
+	int error = source_open(store, VERSION_NONE, opening, &s);
+	if (error)
+		return error;
+	*ret_source = s;
 	if (ret_to)
 		*ret_to = s->begin.head.to;
 	return 0;
+}
+
+int batch_source_open(struct store *store, version_t to, struct slice opening, struct delta_source **ret_source)
+{
+	return to ? source_open(store, to, opening, ret_source) : -DRS_EHORIZON;
 }
 
 void delta_source_close(struct delta_source *s)
@@ -208,6 +254,25 @@ static int fill_from_index(struct delta_source *s, struct txn *txn, struct run_w
 	return 0;
 }
 
+/* All changes of a proposal count. */
+static int fill_from_batch(struct delta_source *s, struct txn *txn, struct run_writer *run, bool *ret_end)
+{
+	version_t draft = batch_draft(s->batch);
+	while (run->out->size < DELTA_FRAME_BYTES_MAX) {
+		struct record_slot slot;
+		int more = version_change_next(txn, draft, &s->key);
+		if (more <= 0) {
+			*ret_end = more == 0;
+			return more;
+		}
+		int error = record_slot_exact(txn, &s->key, draft, &slot);
+		if (error)
+			return error;
+		run_add(run, &s->key, slot.live, slot.value);
+	}
+	return 0;
+}
+
 static int fill_from_tree(struct delta_source *s, struct txn *txn, struct run_writer *run, bool *ret_end)
 {
 	struct record_cursor *cursor;
@@ -232,13 +297,20 @@ static int fill_from_tree(struct delta_source *s, struct txn *txn, struct run_wr
 	return error ? error : more < 0 ? more : 0;
 }
 
+static int fill_run(struct delta_source *s, struct txn *txn, struct run_writer *run, bool *ret_end)
+{
+	if (s->batch)
+		return fill_from_batch(s, txn, run, ret_end);
+	return s->begin.complete ? fill_from_tree(s, txn, run, ret_end) : fill_from_index(s, txn, run, ret_end);
+}
+
 static int fill_records(struct delta_source *s, struct txn *txn, struct buffer *frame)
 {
 	/* The version is known at the end: the records are written behind room for it. */
 	struct buffer run = BUFFER_INIT;
 	struct run_writer writer = { .out = &run };
 	bool end = false;
-	int error = s->begin.complete ? fill_from_tree(s, txn, &writer, &end) : fill_from_index(s, txn, &writer, &end);
+	int error = fill_run(s, txn, &writer, &end);
 	if (!error) {
 		buffer_add_u8(frame, FRAME_RECORDS);
 		buffer_add_varint(frame, s->begin.complete ? 0 : s->sent_at);
@@ -251,9 +323,13 @@ static int fill_records(struct delta_source *s, struct txn *txn, struct buffer *
 	return error;
 }
 
-static bool retained(const struct delta_source *s, const struct store_state *state)
+/* Can 'to' still be given? A proposal that was decided has moved, or is gone. */
+static bool retained(const struct delta_source *s, struct txn *txn)
 {
-	return (s->begin.complete ? s->begin.head.to : s->begin.head.from) >= state->horizon;
+	struct batch_info info;
+	if (s->batch)
+		return batch_get(txn, s->batch, &info) == 0 && info.state == BATCH_PROPOSED && info.proposed == s->begin.head.to;
+	return (s->begin.complete ? s->begin.head.to : s->begin.head.from) >= txn->state.horizon;
 }
 
 static int fill(struct delta_source *s, struct txn *txn, struct buffer *frame)
@@ -284,7 +360,7 @@ int delta_source_next(struct delta_source *s, struct buffer *frame)
 	int error = txn_begin_read(s->store, &txn);
 	if (error)
 		return error;
-	error = retained(s, &txn->state) ? fill(s, txn, frame) : -DRS_EHORIZON;
+	error = retained(s, txn) ? fill(s, txn, frame) : -DRS_EHORIZON;
 	txn_abort(txn);
 	if (!error && frame->failed)
 		error = -ENOMEM;

@@ -458,6 +458,11 @@ int space_admit_leaves(struct txn *txn, uint64_t leaves)
 	return admit(txn, &(struct ask){ .leaves = leaves, .frees = true });
 }
 
+int space_admit_scattered(struct txn *txn, size_t bytes, uint64_t leaves)
+{
+	return admit(txn, &(struct ask){ .bytes = bytes, .leaves = leaves });
+}
+
 static int compare_lengths(const void *a, const void *b)
 {
 	const uint64_t *one = a, *other = b;

@@ -174,6 +174,40 @@ static int feed_begin(struct stage *stage, struct txn *txn, struct slice frame)
 	return 0;
 }
 
+/* --- a whole delta at once */
+
+static bool wants_chunks(struct txn *txn)
+{
+	struct chunk_id id;
+	return chunk_wants(txn, NULL, &id, 1) != 0;
+}
+
+int stage_inline(struct stage *stage, struct txn *txn, struct slice bytes)
+{
+	struct store_state *state = &txn->state;
+	struct begin begin = { .complete = false };
+	struct run_reader run;
+	int error = inline_head(bytes, &begin.head, &run);
+	if (error)
+		return error;
+	if (begin.head.from != state->current)
+		return -DRS_EHORIZON;
+	error = inline_check(txn, run);
+	if (!error)
+		error = begin_anew(txn, &begin);
+	if (!error)
+		error = inline_put(txn, run);
+	if (error)
+		return error;
+	if (wants_chunks(txn))
+		return -DRS_EPROTOCOL;
+	if (!digest_equal(state->pending_digest, begin.head.digest))
+		return -DRS_EDIGEST;
+	state->stage.records_done = true;
+	*stage = (struct stage){ .begin = begin, .begun = true, .ended = true };
+	return 0;
+}
+
 /* --- records */
 
 static int compare_keys(const struct record_key *a, const struct record_key *b)
@@ -460,8 +494,7 @@ static int ask(struct stage *stage, struct txn *txn, struct buffer *frame)
 
 static bool complete_here(const struct stage *stage, struct txn *txn)
 {
-	struct chunk_id id;
-	return stage->begun && stage->ended && (stage->idle || chunk_wants(txn, NULL, &id, 1) == 0);
+	return stage->begun && stage->ended && (stage->idle || !wants_chunks(txn));
 }
 
 int stage_next(struct stage *stage, struct txn *txn, struct buffer *frame)
@@ -490,18 +523,23 @@ static int current_info(struct txn *txn, struct version_info *ret_info)
 	return txn->state.current ? version_get(txn, txn->state.current, ret_info) : 0;
 }
 
+int stage_check(const struct stage *stage, struct txn *txn)
+{
+	return stage->idle || digest_equal(txn->state.pending_digest, txn->state.stage.digest) ? 0 : -DRS_EDIGEST;
+}
+
 int stage_commit(struct stage *stage, struct txn *txn, struct version_info *ret_info)
 {
-	const struct store_state *state = &txn->state;
 	if (!complete_here(stage, txn))
 		return -EINVAL;
 	if (stage->idle)
 		return current_info(txn, ret_info);
-	if (!digest_equal(state->pending_digest, state->stage.digest))
-		return -DRS_EDIGEST;
+	int error = stage_check(stage, txn);
+	if (error)
+		return error;
 	struct version_info info = { .time_ns = stage->begin.head.time_ns };
 	memcpy(info.message, stage->begin.head.message, sizeof(info.message));
-	int error = version_commit(txn, &info);
+	error = version_commit(txn, &info);
 	if (!error)
 		error = stage_forget(txn);
 	if (error)

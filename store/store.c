@@ -21,7 +21,6 @@
 #define MAP_BYTES_DEFAULT ((size_t)1 << 40)
 #define MAP_BYTES_MIN ((size_t)64 << 20)
 #define READERS_MAX 256
-#define DRAFT_WORK_MAX 10000 /* records of a killed master's drafts that one transaction drops */
 
 int store_error(int code)
 {
@@ -202,35 +201,6 @@ static int find_state(struct store *store, const struct store_options *options)
 	return options->role && store->role != options->role ? -DRS_EROLE : 0;
 }
 
-/* Drafts belong to the open files of a process that is gone. */
-static int drop_drafts(struct store *store)
-{
-	for (;;) {
-		struct txn *txn;
-		uint8_t from[ROW_KEY_BYTES_MAX];
-		struct slice row_key, value;
-		struct record_key key;
-		version_t draft;
-		bool done;
-		int error = txn_begin_write(store, &txn);
-		if (error)
-			return error;
-		error = row_seek(txn, slice_of(from, change_row_key(from, VERSION_DRAFT_FIRST, NULL)), &row_key, &value);
-		if (error || !change_row_parse(row_key, &draft, &key) || draft >= VERSION_CURSOR) {
-			txn_abort(txn);
-			return error == -ENOENT ? 0 : error;
-		}
-		error = version_drop_at(txn, draft, DRAFT_WORK_MAX, &done);
-		if (error) {
-			txn_abort(txn);
-			return error;
-		}
-		error = txn_commit(txn);
-		if (error)
-			return error;
-	}
-}
-
 static int open_parts(struct store *store, const struct store_options *options)
 {
 	int error = make_dir(store, options);
@@ -247,7 +217,7 @@ static int open_parts(struct store *store, const struct store_options *options)
 	if (!error)
 		error = find_state(store, options);
 	if (!error && !options->read_only)
-		error = drop_drafts(store);
+		error = batch_clean(store);
 	return error;
 }
 

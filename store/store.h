@@ -8,7 +8,7 @@
  *   'k' chunk id                be64 reference count; present for every wanted or held chunk
  *   'r' record key, be64 ~v     a record as version v wrote it, or its tombstone    (record.h)
  *   'v' be64 v, record key      change index: v wrote that key (drafts too: behind all versions, for dropping them)
- *   'v' be64 v                  what is known about version v                       (version.h)
+ *   'v' be64 v                  what is known about version v                       (version.h), or about the batch whose draft v is (batch.h)
  *   'v' ff…fe                   how far a slave's unfinished delta got
  *   'v' ff…ff                   the state (below), beside the newest version, on the page that a commit writes anyway
  *   'w' chunk id                want: a held record needs this chunk and it is not here yet
@@ -72,7 +72,8 @@ struct store_state {
 
 /*
  * Open the store and take the lock on its directory (file "lock", held until store_close; not when read_only).
- * Creates DID and secret for a new master. Drops drafts that a killed master left behind.
+ * Creates DID and secret for a new master. Drops drafts that a killed master left behind, but for those of batches that stay, and
+ * aborts a proposed batch (batch.h).
  * Errors: -DRS_ELOCKED, -DRS_ENOSTORE, -DRS_EROLE, -DRS_EFORMAT, -DRS_ECORRUPT, -ENOSPC, other errno.
  */
 int store_open(const struct store_options *, struct store **ret_store);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "store/batch.h"
 #include "store/internal.h"
 #include "store/node.h"
 
@@ -256,9 +257,11 @@ static void check_uncounted(struct verify *v)
 
 /* --- records and the change index */
 
-static bool number_known(const struct store_state *s, version_t at)
+/* May records stand under this number? */
+static bool number_known(struct verify *v, version_t at)
 {
-	return (at && at <= s->current) || (at && at == s->pending) || (at >= VERSION_DRAFT_FIRST && at < VERSION_CURSOR);
+	const struct store_state *s = &v->txn->state;
+	return (at && at <= s->current) || (at && at == s->pending) || batch_number_known(v->txn, at);
 }
 
 static int check_record(struct verify *v, struct slice row_key, struct slice value)
@@ -272,7 +275,7 @@ static int check_record(struct verify *v, struct slice row_key, struct slice val
 		tell(v, "a record has a key that is not valid");
 		return 0;
 	}
-	if (!number_known(state, at))
+	if (!number_known(v, at))
 		tell(v, "%s: written by version %llu, which is not known", key_text(&key).text, (unsigned long long)at);
 	if (at > state->horizon && !has_row(v, slice_of(change, change_row_key(change, at, &key))))
 		tell(v, "%s: version %llu does not list it as changed", key_text(&key).text, (unsigned long long)at);
@@ -286,11 +289,43 @@ static int check_record(struct verify *v, struct slice row_key, struct slice val
 	return record_entries(&key, record, &entries) == 0 ? tally_entries(v, entries) : 0;
 }
 
-static int check_version_row(struct verify *v, struct slice row_key, struct slice value)
+/* What is known about a version, or one that was aborted. */
+static void check_history(struct verify *v, version_t at)
+{
+	struct version_info info;
+	bool numbered = at <= v->txn->state.assigned;
+	if (version_get(v->txn, at, &info) != 0)
+		tell(v, "the history of version %llu does not decode", (unsigned long long)at);
+	else if (!number_known(v, at) && !(numbered && info.state == VERSION_ABORTED))
+		tell(v, "version %llu is not known", (unsigned long long)at);
+}
+
+/* The row below the first batch's only counts. */
+static void check_batch(struct verify *v, version_t draft)
 {
 	const struct store_state *state = &v->txn->state;
+	struct batch_info info = { .id = 0 };
+	uint32_t id = (uint32_t)((draft - VERSION_DRAFT_FIRST) / 2);
+	if (!id)
+		return;
+	if (batch_get(v->txn, id, &info) != 0)
+		tell(v, "the row of batch %u does not decode", id);
+	else if (info.base < state->horizon || info.base > state->current)
+		tell(v, "batch %u stands on version %llu, which is not here", id, (unsigned long long)info.base);
+}
+
+static void check_change(struct verify *v, version_t at, const struct record_key *key)
+{
+	if (!number_known(v, at))
+		tell(v, "%s: changed by version %llu, which is not known", key_text(key).text, (unsigned long long)at);
+	/* Rows at or below the horizon are work that retention has still to do. */
+	if (at > v->txn->state.horizon && !record_exists_at(v->txn, at, key, NULL))
+		tell(v, "%s: version %llu lists it as changed, but has no record", key_text(key).text, (unsigned long long)at);
+}
+
+static int check_version_row(struct verify *v, struct slice row_key, struct slice value)
+{
 	struct record_key key;
-	struct version_info info;
 	version_t at;
 	(void)value;
 	if (!change_row_parse(row_key, &at, &key)) {
@@ -299,13 +334,12 @@ static int check_version_row(struct verify *v, struct slice row_key, struct slic
 	}
 	if (at >= VERSION_CURSOR)
 		return 0;
-	if (!number_known(state, at))
-		tell(v, "version %llu is not known", (unsigned long long)at);
-	/* Rows at or below the horizon are work that retention has still to do. */
-	if (key.size && at > state->horizon && !record_exists_at(v->txn, at, &key, NULL))
-		tell(v, "%s: version %llu lists it as changed, but has no record", key_text(&key).text, (unsigned long long)at);
-	if (!key.size && version_get(v->txn, at, &info) != 0)
-		tell(v, "the history of version %llu does not decode", (unsigned long long)at);
+	if (key.size)
+		check_change(v, at, &key);
+	else if (at >= VERSION_DRAFT_FIRST)
+		check_batch(v, at);
+	else
+		check_history(v, at);
 	return 0;
 }
 

@@ -72,7 +72,7 @@ static int info_decode(version_t version, struct slice value, struct version_inf
 	return 0;
 }
 
-static int info_put(struct txn *txn, const struct version_info *info)
+int version_info_put(struct txn *txn, const struct version_info *info)
 {
 	uint8_t key[ROW_KEY_BYTES_MAX];
 	buffer_clear(&txn->value);
@@ -96,7 +96,7 @@ int version_commit(struct txn *txn, struct version_info *info)
 	state->digest = state->pending_digest;
 	state->nodes = state->pending_nodes;
 	state->pending = VERSION_NONE;
-	return info_put(txn, info);
+	return version_info_put(txn, info);
 }
 
 int version_seal(struct txn *txn, time_ns sealed_at, const char *message, struct version_info *ret_info)
@@ -163,10 +163,25 @@ int version_next(struct txn *txn, version_t after, struct version_info *ret_info
 			return error;
 		if (!row_version(row_key, &version))
 			return -ENOENT;
-		if (row_key.size == VERSION_KEY_BYTES)
-			return info_decode(version, value, ret_info);
+		if (row_key.size != VERSION_KEY_BYTES)
+			continue;
+		struct version_info info;
+		error = info_decode(version, value, &info);
+		if (!error && info.state != VERSION_COMMITTED)
+			continue;
+		if (!error)
+			*ret_info = info;
+		return error;
 	}
 	return -ENOENT;
+}
+
+/* Nothing else has a history above the current version: what is pending gets its row when it is sealed. */
+version_t version_aborted(struct txn *txn)
+{
+	struct version_info info;
+	bool some = version_newest(txn, VERSION_MAX, &info) == 0 && info.version > txn->state.current && info.state == VERSION_ABORTED;
+	return some ? info.version : VERSION_NONE;
 }
 
 /* --- changes */

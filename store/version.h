@@ -37,18 +37,21 @@ int version_take(struct txn *, version_t, int64_t sealed_at);
 int version_drop(struct txn *, size_t work_max, bool *ret_done);
 
 int version_get(struct txn *, version_t, struct version_info *ret_info); /* -ENOENT */
-/* The newest known version <= 'at'; -ENOENT. */
+/* The newest number <= 'at' that has a history, committed or aborted (info.state tells); -ENOENT. */
 int version_newest(struct txn *, version_t at, struct version_info *ret_info);
-/* The next known version > 'after'; -ENOENT. */
+/* The next committed version > 'after'; -ENOENT. */
 int version_next(struct txn *, version_t after, struct version_info *ret_info);
+/* The newest aborted number above the current version, which slaves may still have to hear of (R4.8); VERSION_NONE if there is none. */
+version_t version_aborted(struct txn *);
 
 /* The keys that one version wrote, in key order: 1 and the next key after *key (size 0: the first), 0 at the end. */
 int version_change_next(struct txn *, version_t, struct record_key *key);
 
 /* Retention (retire.c): take away what no version >= horizon can see, up to 'work_max' changes a call, fewer when
  * disk room for that is short (-ENOSPC: not even one); *ret_done when the horizon is reached.
- * horizon <= current; moving it back does nothing. 'held' (may be NULL) tells that a node's content of that content_version is still in use by a
- * reader: then its record stays, and is asked for again by every later call; such records alone do not keep *ret_done from being true. */
+ * horizon <= current; moving it back does nothing, and it stays at the lowest base of a batch (batch_horizon). 'held' (may be NULL) tells that a
+ * node's content of that content_version is still in use by a reader: then its record stays, and is asked for again by every later call; such records
+ * alone do not keep *ret_done from being true. */
 typedef bool retire_held(void *user, ino_id, version_t content_version);
 int retire_step(struct txn *, version_t horizon, size_t work_max, retire_held *, void *user, bool *ret_done);
 
