@@ -6,7 +6,7 @@
 #   tests/mount/crash_matrix.sh [POINT…]      only these
 . "$(dirname "$0")/../lib/lib.sh"
 scenario "crash matrix"
-check "the program with fault points is built" make -C "$root" --no-print-directory V=fault all || exit
+check "the program with fault points is built" env MAKEFLAGS= MFLAGS= make -j"$(nproc)" -C "$root" --no-print-directory V=fault all || exit
 DRSFS=$root/build/fault/bin/drsfs
 if [ $# -gt 0 ]; then
 	points=("$@")
