@@ -80,10 +80,10 @@ static void fill(char content[CONTENT_BYTES], uint64_t round)
 
 static void write_files(const char *view, size_t files, uint64_t round)
 {
-	char content[CONTENT_BYTES], path[PATH_MAX];
+	char content[CONTENT_BYTES], path[2 * PATH_MAX];
 	fill(content, round);
 	for (size_t i = 0; i < files; i++) {
-		snprintf(path, sizeof(path), "%s/file%zu", view, i);
+		snprintf(path, sizeof(path), "%.*s/file%zu", PATH_MAX, view, i);
 		int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 		if (fd < 0 || write(fd, content, sizeof(content)) != sizeof(content) || close(fd) < 0)
 			die(path);
