@@ -115,8 +115,8 @@ struct drs_slave_listener {
 	/* Take a newer number without content (out of scope, R2.5): durable on return. */
 	int (*take_version)(void *user, const struct drs_version *);
 	/*
-	 * Two phase. The delta to 'version' came along: stage it, nothing of it visible. 1: staged, prepare_check comes next. 0: it is not here or too large: it is pulled,
-	 * by pull_open and so on, then prepare_check comes. Negative: Nak. 'delta' may be empty.
+	 * Two phase. The delta to 'version' came along: stage it, nothing of it visible. 1: staged, prepare_check comes next. 0: it is not here
+	 * ('delta' may be empty) or too large: it is pulled, by pull_open and so on, then prepare_check comes. Negative: Nak.
 	 */
 	int (*prepare)(void *user, const struct drs_version *version, struct slice delta);
 	/*
@@ -161,8 +161,8 @@ int drs_start_one_phase(struct drs_master *, const struct drs_version *version, 
 /*
  * startTwoPhase: ask the members in scope to prepare job->version, decide by job->require, announce. 'inline_delta' (may be empty; copied) goes along with
  * the asking; a larger one than DRS_PREPARE_BYTES_MAX is left out and pulled. One job a volume at a time; one phase updates that come meanwhile are taken,
- * and announced after it (R4.7). Ends with listener.two_phase_done, always, unless this fails at once: -EINVAL: no time, or a listener without decide and
- * two_phase_done; -EBUSY: too many wait; -ENOMEM. Any thread; taken in order with one phase.
+ * and announced after it (R4.7). Ends with listener.two_phase_done, unless the node is freed before, or this fails at once: -EINVAL: no time, or
+ * a listener without decide and two_phase_done; -EBUSY: too many wait; -ENOMEM. Any thread; taken in order with one phase.
  */
 #define DRS_PREPARE_BYTES_MAX (32 * 1024)
 int drs_start_two_phase(struct drs_master *, const struct drs_job *, struct slice inline_delta);

@@ -11,6 +11,7 @@
 #define WITHIN_MS  10000 /* generous: the machine is shared */
 
 struct domain {
+	bool unicast; /* no group */
 	struct map_master master;
 	struct node_config config;
 	size_t count;
@@ -62,6 +63,8 @@ static void domain_start(struct domain *d, unsigned salt, size_t slaves, size_t 
 {
 	log_init("test", LOG_LEVEL_ERROR);
 	map_config(&d->config, "hub", salt);
+	if (d->unicast)
+		*d->config.group = 0;
 	d->master.bytes = bytes;
 	map_master_start(&d->master, &d->config);
 	snprintf(d->config.listen, sizeof(d->config.listen), "127.0.0.1:%u", node_link_port(d->master.node));
@@ -185,6 +188,21 @@ Test(node_two_phase, commit_over_three_slaves)
 		cr_assert(eq(uint, d.slaves[i].prepare_commits, 10), "each is committed by the decision");
 		cr_assert(eq(uint, d.slaves[i].pulls, pulls[i]), "and nothing pulled");
 	}
+	domain_stop(&d);
+}
+
+/* R2.1: decisions reach a slave that no group reaches. */
+Test(node_two_phase, by_unicast)
+{
+	struct domain d = { .unicast = true };
+	domain_start(&d, 25, 2, 1000);
+	for (int round = 0; round < 4; round++) {
+		d.slaves[1].check_error = round % 2 ? -DRS_EREFUSED : 0;
+		uint64_t version = map_propose(&d.master, &everyone, true);
+		expect_done(&d, version, round % 2 ? -DRS_EREFUSED : 0);
+	}
+	cr_assert(eq(uint, d.slaves[0].prepare_commits, 2));
+	d.slaves[1].check_error = 0;
 	domain_stop(&d);
 }
 
@@ -421,6 +439,12 @@ Test(node_two_phase, one_job_at_a_time)
 	cr_assert(map_wait_done(&d.master, 1, WITHIN_MS));
 	cr_assert(eq(u64, d.master.done_version, version + 1));
 	cr_assert(eq(int, d.master.done_error, -EBUSY));
+	cr_assert(eq(u64, d.master.proposed, version), "that goes on");
+	job.version = map_version(version);
+	d.master.started++;
+	cr_assert(zero(int, drs_start_two_phase(d.master.drs, &job, (struct slice){ 0 })), "the same again");
+	cr_assert(map_wait_done(&d.master, 2, WITHIN_MS));
+	cr_assert(eq(int, d.master.done_error, -EBUSY));
 	cr_assert(none_has(&d, version));
 	expect_done(&d, version, 0);
 	d.slaves[1].late_ms = 0;
@@ -623,5 +647,27 @@ Test(node_two_phase, stop_with_an_answer_outstanding)
 	d.slaves[1].late_ms = d.slaves[2].late_ms = 0;
 	slave_start(&d, 1);
 	slave_start(&d, 2);
+	domain_stop(&d);
+}
+
+/* The same for the commit of what was prepared: it is committed, so the next start gets it by one phase. */
+Test(node_two_phase, stop_while_the_prepared_version_is_committed)
+{
+	struct domain d = { 0 };
+	domain_start(&d, 26, 2, 1000);
+	d.slaves[1].late_ms = 100;
+	uint64_t version = map_propose(&d.master, &everyone, true);
+	cr_assert(wait_answer(&d, 0, DRS_PREPARED));
+	d.slaves[0].late_ms = -1;
+	cr_assert(map_wait_done(&d.master, 1, WITHIN_MS));
+	cr_assert(map_wait_version(&d.slaves[1].version, version, WITHIN_MS));
+	usleep(100000);
+	slave_stop(&d, 0);
+	cr_assert(eq(uint, d.slaves[0].cancelled, 1));
+	cr_assert(none_has(&d, version + 1));
+	cr_assert(lt(u64, d.slaves[0].version, version));
+	d.slaves[0].late_ms = d.slaves[1].late_ms = 0;
+	slave_start(&d, 0);
+	expect_done(&d, version, 0);
 	domain_stop(&d);
 }
