@@ -593,8 +593,9 @@ Test(node_hostile, pulls_to_proposed_versions)
 	cr_assert(zero(uint, master.proposed_opened));
 	pull.pull.proposed = map_version(version);
 	say(fd, &pull);
-	while (master.proposed_opened == 0)
+	for (int i = 0; i < 5000 && master.proposed_opened == 0; i++)
 		usleep(1000);
+	cr_assert(eq(uint, master.proposed_opened, 1));
 	say_answer(fd, version, PREPARE_NAK);
 	expect_job(-DRS_EREFUSED);
 	close(fd);
