@@ -320,12 +320,17 @@ static void answer(struct slave_core *s, const struct drs_version *version, enum
 }
 
 /* Nothing of it was ever seen, so that nothing has to be taken back: what is staged may be thrown away. */
+static void unprepare(struct slave_core *s, time_ms now, const char *why, struct actions *out)
+{
+	act(out, ACTION_UNPREPARE);
+	work_move(s, WORK_IDLE, now, why);
+}
+
 static void prepare_end(struct slave_core *s, time_ms now, const char *why, struct actions *out)
 {
 	if (s->work == WORK_FETCHING)
 		act(out, ACTION_PULL_STOP)->request = s->request;
-	act(out, ACTION_UNPREPARE);
-	work_move(s, WORK_IDLE, now, why);
+	unprepare(s, now, why, out);
 }
 
 static void stage(struct slave_core *s, struct slice delta, time_ms now, struct actions *out)
@@ -352,7 +357,7 @@ static void on_unstaged(struct slave_core *s, const struct event *e, struct acti
 	if (s->work != WORK_STAGING)
 		return;
 	if (s->link != LINK_JOINED) {
-		prepare_end(s, e->now, "no link to fetch by", out);
+		unprepare(s, e->now, "no link to fetch by", out);
 		return;
 	}
 	work_move(s, WORK_FETCHING, e->now, "not here");
@@ -375,7 +380,7 @@ static void on_checked(struct slave_core *s, const struct event *e, struct actio
  */
 static void prepare_failed(struct slave_core *s, int error, time_ms now, struct actions *out)
 {
-	prepare_end(s, now, "failed", out);
+	unprepare(s, now, "failed", out);
 	if (error == -DRS_EDIGEST && !s->heal) {
 		s->heal = true;
 		if (s->link == LINK_JOINED) {

@@ -14,6 +14,7 @@
 /* After the last fault: the longest pause after failures (15 s) twice, for a slave whose replica was damaged as well, and some time to work. */
 #define CONVERGE_MS 35000
 #define QUIET_MS 3000
+#define LAST_BATCH_MS 5000
 
 static struct world world;
 static uint64_t running_seed;
@@ -43,9 +44,27 @@ static void add_totals(struct totals *t, const struct world *w, time_ms took_ms)
 	t->counters.takes += w->counters.takes;
 	t->counters.failures += w->counters.failures;
 	t->counters.crashes += w->counters.crashes;
+	t->counters.committed += w->counters.committed;
+	t->counters.aborted += w->counters.aborted;
+	t->counters.busy += w->counters.busy;
 	t->versions += w->history.count;
 	if (took_ms > t->slowest_ms)
 		t->slowest_ms = took_ms;
+}
+
+/* R4.3, R4.8: whatever went before, a batch over everyone is committed by all. */
+static void live_last_batch(struct world *w)
+{
+	struct world_counters before = w->counters;
+	time_ms until = w->now + LAST_BATCH_MS;
+	world_batch(w, true);
+	while (w->counters.committed == before.committed || !world_converged(w)) {
+		world_step(w);
+		if (w->counters.aborted != before.aborted || w->counters.busy != before.busy)
+			world_fail(w, "a batch was not committed, though nothing was in its way");
+		if (w->now > until)
+			world_fail(w, "not everyone has a batch %d ms after its start", LAST_BATCH_MS);
+	}
 }
 
 /* The whole life of a world; how long it took to converge after the last fault. Leaves through 'failed' otherwise. */
@@ -57,6 +76,8 @@ static time_ms live(struct world *w)
 			world_fail(w, "not everyone has the newest version %d ms after the last fault", CONVERGE_MS);
 	}
 	time_ms took_ms = w->now - w->faults_end;
+	live_last_batch(w);
+	check_jobs_over(w);
 	uint64_t pulls = w->counters.pulls;
 	for (time_ms until = w->now + QUIET_MS; w->now < until;)
 		world_step(w);
@@ -101,6 +122,8 @@ static int run_seeds(uint64_t from, uint64_t count, unsigned slaves, bool print_
 	       (unsigned long long)t.counters.steps, (unsigned long long)t.versions, (unsigned long long)t.counters.crashes,
 	       (unsigned long long)t.counters.failures, (unsigned long long)t.counters.pulls, (unsigned long long)t.counters.inlines,
 	       (unsigned long long)t.counters.takes, (long long)t.slowest_ms);
+	printf("two phase: %llu committed, %llu aborted, %llu busy\n", (unsigned long long)t.counters.committed,
+	       (unsigned long long)t.counters.aborted, (unsigned long long)t.counters.busy);
 	printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)(count - passed));
 	return passed == count ? 0 : 1;
 }
