@@ -6,8 +6,8 @@
  * the next: answers about what is about to change get timeout 0, everything of that which the kernel holds is invalidated, then
  * the shown version moves in one store.
  *
- * A second one may show a fixed version, that is prepared and not current (R4.5): its records stand in the store under their number, and a view at that
- * number sees them.
+ * A second one may show a fixed version, that is prepared and not current (R4.5): its records stand in the store under their number, and a
+ * view at that number sees them.
  */
 #ifndef SLAVE_MOUNT_H
 #define SLAVE_MOUNT_H

@@ -6,8 +6,9 @@
  * A pull's transaction stays open over many frames, since every commit writes the disk; it is committed when it has grown, when
  * the pull pauses or ends, and before anything else writes. What is committed of a pull is resumed after an interruption (R7.2).
  *
- * Two phase: a prepare is staged like a pull, or from the delta that came along, and ends with the commit that makes the stage durable. It becomes
- * the version by a second commit, or is left over; what is left over is resumed if it is wanted after all, and else dropped when tidying.
+ * Two phase: a prepare is staged like a pull, or from the delta that came along, and ends with the commit that makes the stage durable. It
+ * becomes the version by a second commit, or is left over; what is left over is resumed if it is wanted after all, and else dropped when
+ * tidying.
  *
  * With a check configured one phase has these two steps as well: stage durably, let the check look, commit. While it looks nothing else is done; its
  * answer comes by replica_checked().

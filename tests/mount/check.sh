@@ -65,7 +65,7 @@ check "the trouble is over" eval '[ -z "$(field slave1 trouble)" ]'
 step "a larger bad one, pulled; then a good one"
 cp -a "$root/store" "$M/" && head -c 3M /dev/urandom >"$M/random" && echo 'bad 2' >"$M/conf"
 check "slave2 has it" cluster wait slave2
-check "slave1 refuses it" await 20 is check output "1:bad 2\\\\nconf has a bad word"
+check "slave1 refuses it" await 20 is check output '1:bad 2\nconf has a bad word'
 check "it shows the one before" eval 'grep -qx "good 2" "$S1/conf"'
 echo 'good 3' >"$M/conf"
 equal
@@ -74,7 +74,7 @@ check "the command ran" await 10 told 'good 3'
 step "a check that takes too long"
 touch "$M/slow"
 check "is a refusal" await 20 is check result 'not done within 1 s'
-check "nothing runs any more" eval '! pgrep -f "$T/check" >/dev/null'
+check "nothing runs any more" eval '! pgrep -f "$T/check\$" >/dev/null'
 check "slave1 shows the version before" test ! -e "$S1/slow"
 rm "$M/slow"
 equal
@@ -84,7 +84,7 @@ touch "$M/slow"
 check "it is being checked" await 10 test -e "$prepared"
 check "slave1 stops at once" eval 'STOP_TIMEOUT=5 cluster stop slave1'
 check "nothing is left mounted" eval '! grep -qF " $prepared " /proc/self/mountinfo'
-check "no check runs any more" eval '! pgrep -f "$T/check" >/dev/null'
+check "no check runs any more" eval '! pgrep -f "$T/check\$" >/dev/null'
 cluster start slave1
 check "it is being checked again" await 10 grep -qF " $prepared " /proc/self/mountinfo
 cluster kill slave1

@@ -615,3 +615,60 @@ Test(slave, a_name_must_be_one)
 	cr_assert(eq(int, slave_core_new(&config, 0, &none), -EINVAL));
 	cr_assert(eq(ptr, none, NULL));
 }
+
+/* --- a check on this server does not accept a version (R3.3, R4.2) --- */
+
+static void refused(uint64_t version)
+{
+	step((struct event){ .kind = EVENT_FAILED, .error = -DRS_EREFUSED, .version = v(version) });
+}
+
+Test(slave_refused, what_a_check_did_not_accept_waits_for_something_newer, .init = begin_joined, .fini = end)
+{
+	struct beat b = beat_of(8);
+	add_inline(&b, 7);
+	hear(&b);
+	the(ACTION_COMMIT_INLINE);
+	refused(8);
+	cr_assert(eq(int, status().state, SLAVE_WAITING));
+	hear(&b);
+	cr_assert(eq(sz, count_of(ACTION_COMMIT_INLINE) + count_of(ACTION_PULL), 0));
+	b = beat_of(9);
+	add_inline(&b, 8);
+	hear(&b);
+	uint32_t request = the(ACTION_PULL)->request;
+	step((struct event){ .kind = EVENT_PULLED, .request = request });
+	the(ACTION_COMMIT);
+	durable(9);
+	cr_assert(eq(u64, own(), 9));
+	cr_assert(eq(int, status().error, 0));
+}
+
+Test(slave_refused, what_came_while_it_was_checked_is_tried_at_once, .init = begin_joined, .fini = end)
+{
+	struct beat b = beat_of(8);
+	add_inline(&b, 7);
+	hear(&b);
+	the(ACTION_COMMIT_INLINE);
+	b = beat_of(9);
+	hear(&b);
+	cr_assert(eq(sz, actions.count, 1)); /* CHANGED: something newer is known */
+	refused(8);
+	the(ACTION_PULL);
+}
+
+Test(slave_refused, it_is_tried_again_now_and_then, .init = begin_joined, .fini = end)
+{
+	struct beat b = beat_of(8);
+	add_inline(&b, 7);
+	hear(&b);
+	refused(8);
+	time_ms since = now;
+	do {
+		b = beat_of(8);
+		hear(&b); /* so that the path is not given up */
+		at_deadline();
+	} while (count_of(ACTION_PULL) == 0);
+	cr_assert(ge(i64, now - since, 30000));
+	cr_assert(le(i64, now - since, 120000));
+}
