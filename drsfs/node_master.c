@@ -588,6 +588,10 @@ static void perform_store(struct drs_master *m, const struct drs_version *versio
 static void start(void *self, const struct drs_job *job, struct slice inline_delta)
 {
 	struct drs_master *m = self;
+	if (job_is(m, &job->version)) {
+		m->listener.two_phase_done(m->listener.user, &job->version, -EBUSY);
+		return;
+	}
 	if (!m->job.runs) {
 		m->job.runs = true;
 		m->job.version = job->version;
