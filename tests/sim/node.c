@@ -100,6 +100,7 @@ static void start_master(struct node *n)
 			r = master_add_member(n->master, w->slaves[i].name, &w->slaves[i].clusters);
 	assert(r == 0);
 	w->job.deciding = false;
+	w->deferred = 0;
 }
 
 static void start_slave(struct node *n)

@@ -205,6 +205,10 @@ void world_batch(struct world *w, bool final)
 	make_changes(w, (unsigned)chance_between(&w->chance, 1, 10), final || chance_permille(&w->chance, 600), master_user_propose_set);
 	if (!master_user_propose_seal(&n->master_user, &w->history, &job.scope, &delta))
 		world_fail(w, "the master gave a number a second time");
+	if (!final && chance_permille(&w->chance, 10)) { /* proposed, and nobody was asked */
+		faults_crash(w, n, 3000);
+		return;
+	}
 	job.version = n->master_user.proposal.version;
 	job.require = final ? DRS_REQUIRE_ALL : (enum drs_require)chance_between(&w->chance, DRS_REQUIRE_ALL, DRS_REQUIRE_COUNT);
 	job.count = (uint32_t)chance_between(&w->chance, 0, w->options.slaves + 1);
