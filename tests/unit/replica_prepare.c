@@ -1,6 +1,6 @@
 /*
- * The slave's user layer in two phase, and with a check: nothing shows before its commit (R4.5), what was refused or aborted is rolled back and costs the
- * next version nothing, what was prepared is not pulled twice (R4.8).
+ * The slave's user layer in two phase, and with a check: nothing shows before its commit (R4.5), what was refused or aborted is rolled back and
+ * costs the next version nothing, what was prepared is not pulled twice (R4.8).
  */
 #include "store/batch.h"
 #include "tests/unit/replica_fixture.h"

@@ -1,6 +1,6 @@
 /*
- * The administrator's commands: a check sees the tree that is not shown yet, read-only, and nothing is left of it afterwards, however it ends (R4.2, R4.5);
- * what follows a version runs once for several that come quickly.
+ * The administrator's commands: a check sees the tree that is not shown yet, read-only, and nothing is left of it afterwards, however it ends
+ * (R4.2, R4.5); what follows a version runs once for several that come quickly.
  */
 #include <event2/event.h>
 #include <signal.h>
