@@ -39,7 +39,7 @@ ALL_LDFLAGS = $(CFLAGS_$(V)) -pthread $(LDFLAGS)
 
 # What a bare Debian 12 or 13 lacks for building, and for the tests' workloads and comparisons.
 DEBIAN := gcc libc6-dev make pkgconf libfuse3-dev fuse3 liblmdb-dev libxxhash-dev libevent-dev libprotobuf-c-dev protobuf-c-compiler \
-	libinih-dev libjansson-dev libcriterion-dev git rsync attr acl vim-tiny
+	libinih-dev libjansson-dev libcriterion-dev git rsync attr acl vim-tiny nginx sudo
 
 # One word a file, unless VERBOSE=1.
 say = $(if $(VERBOSE),,@echo '  $(1)'; )
@@ -74,6 +74,7 @@ help:
 	@echo 'make install    to $(PREFIX)                     make uninstall, clean'
 	@echo 'make deps       install the packages that are missing (as root)'
 
+# Nothing is started by being installed (policy-rc.d): nginx is wanted for 'nginx -t'.
 deps:
 	@command -v dpkg-query >/dev/null || { echo 'Not a Debian: please see to what its packages $(DEBIAN) hold.'; exit 0; }; \
 	missing=; for package in $(DEBIAN); do \
@@ -83,6 +84,8 @@ deps:
 	if [ "$$(id -u)" != 0 ]; then echo "Missing packages; as root: apt-get install$$missing"; exit 1; fi; \
 	echo "Installing$$missing"; \
 	export DEBIAN_FRONTEND=noninteractive; \
+	policy=/usr/sbin/policy-rc.d; \
+	[ -e $$policy ] || { trap "rm -f $$policy" EXIT; trap 'exit 1' INT TERM; printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; }; \
 	apt-get update -q && apt-get install -q -y --no-install-recommends $$missing
 
 $(B)/bin/drsfs: $(B)/drsfs/main.o $(B)/libdrsfs.a
