@@ -348,6 +348,7 @@ static void prepare(struct node *n, const struct action *a)
 	struct parcel *parcel = NULL;
 	if (!u->proposing || !map_version_ops.equal(&a->version, &u->proposal.version))
 		world_fail(w, "the master asks for what is not proposed");
+	w->counters.prepares++;
 	if (w->job.with_delta) {
 		parcel = parcel_new();
 		master_user_delta(u, &u->proposal, &u->tree.version, false, l->ends[TO_SLAVE]->user.classes, &parcel->delta);
@@ -459,6 +460,7 @@ static void unprepare(struct node *n)
 
 static void answer(struct node *n, const struct action *a)
 {
+	n->world->counters.answers++;
 	if (a->answer == PREPARE_ACK)
 		check_ack(n->world, n, &a->version);
 	net_send(link_of(n, a->peer), TO_MASTER,

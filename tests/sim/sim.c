@@ -1,6 +1,6 @@
 /*
  * sim: the cores in imagined worlds, each from one seed. Half a minute of faults and changes, checked after every step; then the faults end, and all
- * must have the newest version within a stated time. A failure prints its seed and the last trace lines; --trace shows the whole run of one seed.
+ * must have the newest version within a stated time, and then a last batch. A failure prints its seed and the last trace lines; --trace shows the whole run of one seed.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -161,6 +161,53 @@ static time_ms run_until_converged(struct world *w)
 	return w->now - from;
 }
 
+static unsigned count_showing(const struct world *w, const struct drs_version *version)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < w->options.slaves; i++)
+		count += map_version_ops.equal(&w->slaves[i].user.seen.version, version);
+	return count;
+}
+
+/* R4: what one commit costs, in messages and in the world's time: links take up to 1 ms, datagrams up to 2, disks 1 to 5. */
+static int run_commit(unsigned slaves, unsigned loss_permille, bool print_trace)
+{
+	struct world_options options = { .seed = 1, .slaves = slaves, .loss_permille = loss_permille, .print_trace = print_trace };
+	jmp_buf failed;
+	options.failed = &failed;
+	if (setjmp(failed) != 0) {
+		world_print_trace(&world);
+		world_fini(&world);
+		printf("0 passed, 1 failed\n");
+		return 1;
+	}
+	world_init(&world, &options);
+	run_until_converged(&world);
+	for (time_ms until = world.now - world.now % 1000 + 1500; world.now < until;)
+		world_step(&world);
+	struct world_counters before = world.counters;
+	time_ms from = world.now, done = 0, first = 0, last = 0;
+	world_batch(&world, true);
+	while (!done || !last) {
+		world_step(&world);
+		unsigned showing = count_showing(&world, &world.job.version);
+		done = done || world.counters.committed == before.committed ? done : world.now;
+		first = first || showing == 0 ? first : world.now;
+		last = showing == slaves ? world.now : 0;
+		if (world.now > from + CONVERGE_MS)
+			world_fail(&world, "not everyone shows the batch");
+	}
+	const struct world_counters *after = &world.counters;
+	printf("%u slaves, loss %u permille: %llu prepares, %llu answers, %llu datagrams; committed after %lld ms, shown by all %lld ms after the first\n",
+	       slaves, loss_permille, (unsigned long long)(after->prepares - before.prepares), (unsigned long long)(after->answers - before.answers),
+	       (unsigned long long)(after->datagrams - before.datagrams), (long long)(done - from), (long long)(last - first));
+	bool cheap = after->prepares - before.prepares == slaves && after->answers - before.answers == slaves &&
+		     (loss_permille > 0 || after->datagrams - before.datagrams == 1);
+	world_fini(&world);
+	printf("%d passed, %d failed\n", cheap, !cheap);
+	return cheap ? 0 : 1;
+}
+
 /* R3.4: what one small change costs the master. */
 static int run_fanout(unsigned slaves, unsigned loss_permille, bool print_trace)
 {
@@ -195,7 +242,8 @@ static int usage(void)
 {
 	fputs("usage: sim --seeds FROM COUNT [--slaves N] [--trace] [--plant NAME]\n"
 	      "       sim --plants FROM COUNT\n"
-	      "       sim --fanout SLAVES [--loss PERMILLE] [--trace]\n",
+	      "       sim --fanout SLAVES [--loss PERMILLE] [--trace]\n"
+	      "       sim --commit SLAVES [--loss PERMILLE] [--trace]\n",
 	      stderr);
 	return 2;
 }
@@ -221,11 +269,11 @@ static bool parse_plant(const char *text)
 
 int main(int argc, char **argv)
 {
-	enum { NOTHING, SEEDS, PLANTED, FANOUT } mode = NOTHING;
+	enum { NOTHING, SEEDS, PLANTED, FANOUT, COMMIT } mode = NOTHING;
 	static const struct option long_options[] = {
 		{ "seeds", required_argument, NULL, 's' },  { "plants", required_argument, NULL, 'p' }, { "fanout", required_argument, NULL, 'f' },
 		{ "slaves", required_argument, NULL, 'n' }, { "loss", required_argument, NULL, 'l' },   { "plant", required_argument, NULL, 'x' },
-		{ "trace", no_argument, NULL, 't' },        { NULL, 0, NULL, 0 },
+		{ "trace", no_argument, NULL, 't' },        { "commit", required_argument, NULL, 'c' }, { NULL, 0, NULL, 0 },
 	};
 	uint64_t first = 0, count = 0, slaves = 0, loss = 0;
 	bool print_trace = false, valid = true;
@@ -237,7 +285,8 @@ int main(int argc, char **argv)
 			valid = parse_number(optarg, &first) && optind < argc && parse_number(argv[optind++], &count);
 			break;
 		case 'f':
-			mode = FANOUT;
+		case 'c':
+			mode = option == 'f' ? FANOUT : COMMIT;
 			valid = parse_number(optarg, &slaves);
 			break;
 		case 'n':
@@ -256,12 +305,14 @@ int main(int argc, char **argv)
 			valid = false;
 		}
 	}
-	if (!valid || mode == NOTHING || optind != argc || slaves > 100000 || (mode == FANOUT && slaves == 0))
+	if (!valid || mode == NOTHING || optind != argc || slaves > 100000 || ((mode == FANOUT || mode == COMMIT) && slaves == 0))
 		return usage();
 	signal(SIGABRT, on_abort);
 	if (mode == SEEDS)
 		return run_seeds(first, count, (unsigned)slaves, print_trace);
 	if (mode == PLANTED)
 		return run_plants(first, count);
+	if (mode == COMMIT)
+		return run_commit((unsigned)slaves, (unsigned)loss, print_trace);
 	return run_fanout((unsigned)slaves, (unsigned)loss, print_trace);
 }

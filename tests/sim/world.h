@@ -32,8 +32,8 @@ struct parcel {
 	struct map_delta delta;
 };
 
-enum message_kind { MESSAGE_HELLO, MESSAGE_WELCOME, MESSAGE_REFUSE, MESSAGE_REPORT, MESSAGE_PULL, MESSAGE_FRAME, MESSAGE_SORRY, MESSAGE_BEAT, MESSAGE_BYE,
-		    MESSAGE_PREPARE, MESSAGE_ANSWER };
+enum message_kind { MESSAGE_HELLO, MESSAGE_WELCOME, MESSAGE_REFUSE, MESSAGE_REPORT, MESSAGE_PULL, MESSAGE_FRAME, MESSAGE_SORRY, MESSAGE_BEAT,
+		    MESSAGE_BYE, MESSAGE_PREPARE, MESSAGE_ANSWER };
 struct message {
 	enum message_kind kind;
 	uint64_t sequence;       /* links deliver in order */
@@ -105,8 +105,8 @@ struct job {
 	uint32_t decision_id;
 };
 
-enum item_kind { ITEM_TICK, ITEM_DIALLED, ITEM_MESSAGE, ITEM_DATAGRAM, ITEM_LINK_DEAD, ITEM_DONE, ITEM_STREAMED, ITEM_DECIDED, ITEM_FAULT, ITEM_RESTART, ITEM_HEAL,
-		 ITEM_PUBLISH, ITEM_BATCH, ITEM_CANCEL };
+enum item_kind { ITEM_TICK, ITEM_DIALLED, ITEM_MESSAGE, ITEM_DATAGRAM, ITEM_LINK_DEAD, ITEM_DONE, ITEM_STREAMED, ITEM_DECIDED,
+		 ITEM_FAULT, ITEM_RESTART, ITEM_HEAL, ITEM_PUBLISH, ITEM_BATCH, ITEM_CANCEL };
 struct item {
 	time_ms at;
 	uint64_t order;
@@ -122,7 +122,7 @@ struct item {
 };
 
 struct world_counters {
-	uint64_t datagrams, datagram_bytes, link_beats, steps, pulls, inlines, takes, failures, crashes, committed, aborted, busy, prepared;
+	uint64_t datagrams, datagram_bytes, link_beats, steps, pulls, inlines, takes, failures, crashes, committed, aborted, busy, prepares, answers;
 };
 
 struct world {
