@@ -182,8 +182,9 @@ int drs_remove_member(struct drs_master *, const char *name); /* on the node's t
 void drs_tell_aborted(struct drs_master *, const struct drs_version *);
 
 /*
- * The late answer of a slave's user: 0, with the version that a commit led to, or an error; 'version' may be NULL where there is none. Not within the upcall that
- * it answers. On the node's thread (node_post).
+ * The late answer of a slave's user: 0, with the version that a commit led to, or an error; 'version' may be NULL where there is none. With -DRS_EREFUSED
+ * it is the one that a check refused, so that a newer one that has come meanwhile is tried at once. Not within the upcall that it answers. On the
+ * node's thread (node_post).
  */
 void drs_slave_done(struct drs_slave *, int error, const struct drs_version *);
 

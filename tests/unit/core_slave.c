@@ -1214,3 +1214,16 @@ Test(check, who_waits_for_us_to_be_in_sync_is_told_that_a_check_is_in_the_way, .
 	failed(-DRS_EREFUSED);
 	expect_answer(9, PREPARE_NAK, -DRS_EREFUSED);
 }
+
+Test(check, what_came_while_it_was_looked_at_is_tried_at_once, .init = begin_joined, .fini = end)
+{
+	struct beat b = beat_of(8);
+	add_inline(&b, 7);
+	hear(&b);
+	the(ACTION_COMMIT_INLINE);
+	b = beat_of(9);
+	hear(&b);
+	cr_assert(eq(sz, actions.count, 1)); /* CHANGED: something newer is known */
+	step((struct event){ .kind = EVENT_FAILED, .error = -DRS_EREFUSED, .version = v(8) });
+	the(ACTION_PULL);
+}
