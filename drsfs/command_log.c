@@ -8,6 +8,7 @@
 
 #include "drsfs/command.h"
 #include "drsfs/error.h"
+#include "drsfs/run.h"
 #include "store/version.h"
 
 /* A store does not need to be told apart for reading: whichever role it has is right. */
@@ -92,10 +93,10 @@ static void show_version(const struct version_info *info, uint64_t changed, bool
 		show_version_line(info, changed, when);
 		return;
 	}
-	json_t *line = json_pack("{s:I s:I s:s s:f s:I s:I s:I s:I s:s s:s}", "version", (json_int_t)info->version, "previous",
+	json_t *line = json_pack("{s:I s:I s:s s:f s:I s:I s:I s:I s:s s:o}", "version", (json_int_t)info->version, "previous",
 				 (json_int_t)info->previous, "state", state_name(info->state), "time", (double)info->time_ns / 1e9, "bytes",
 				 (json_int_t)info->bytes, "records", (json_int_t)info->records, "changed", (json_int_t)changed, "nodes",
-				 (json_int_t)info->nodes, "digest", digest, "message", info->message);
+				 (json_int_t)info->nodes, "digest", digest, "message", run_json_text(info->message));
 	if (line)
 		json_dumpf(line, stdout, JSON_COMPACT);
 	putchar('\n');

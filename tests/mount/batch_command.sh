@@ -8,9 +8,8 @@ answers() { cat >"$T/answers.new" && mv "$T/answers.new" "$T/answers"; }
 answers <<<'{}'
 "$build/lib/fake_daemon" "$T/fake" "$T/answers" >"$T/log/fake" 2>&1 &
 fake=$!
-extra_pids+=($fake)
+extra_pids+=("$fake")
 check "the daemon that answers by a script is ready" await 5 grep -q ready "$T/log/fake"
-code() { "${@:2}" >"$T/code-output" 2>&1; local got=$?; [ $got = "$1" ] || { echo "exit code $got"; cat "$T/code-output"; return 1; }; }
 asked() { grep -qF -- "$1" "$T/fake/requests" || { cat "$T/fake/requests"; return 1; }; }
 last_asked() { tail -n 1 "$T/fake/requests" | grep -qF -- "$1" || { tail -n 3 "$T/fake/requests"; return 1; }; }
 # What a command prints on stdout (or stderr, first argument 2), all of it, is what stands on our stdin.
@@ -27,18 +26,18 @@ for command in begin commit abort cancel list diff run; do
 done
 check "drsfs batch --help" eval 'drsfs batch --help | grep -q "^  commit "'
 check "drsfs forget --help" eval 'drsfs forget --help | grep -q "^Usage: drsfs forget"'
-check "no verb: exit code 2" code 2 drsfs batch
-check "an unknown verb: exit code 2" code 2 drsfs batch comit 1
-check "no batch is named: exit code 2" code 2 drsfs batch commit
-check "a flag of another command: exit code 2" code 2 drsfs batch abort --require all 1
-check "--require nobody: exit code 2" code 2 drsfs batch commit --require 0 1
-check "--require rubbish: exit code 2" code 2 drsfs batch commit --require most 1
-check "no time: exit code 2" code 2 drsfs batch commit --timeout 0 1
-check "a message that is too long: exit code 2" code 2 drsfs batch commit --message "$(printf 'm%.0s' {1..201})" 1
-check "a name that is a number: exit code 2" code 2 drsfs batch begin --name 17
-check "a name that is not text: exit code 2" code 2 drsfs batch begin --name $'\xff'
-check "run without a command: exit code 2" code 2 drsfs batch run --
-check "a mistake in run's flags is told before anything is begun" code 2 drsfs batch run --require most -- touch "$T/ran"
+check "no verb: exit code 2" exits 2 drsfs batch
+check "an unknown verb: exit code 2" exits 2 drsfs batch comit 1
+check "no batch is named: exit code 2" exits 2 drsfs batch commit
+check "a flag of another command: exit code 2" exits 2 drsfs batch abort --require all 1
+check "--require nobody: exit code 2" exits 2 drsfs batch commit --require 0 1
+check "--require rubbish: exit code 2" exits 2 drsfs batch commit --require most 1
+check "no time: exit code 2" exits 2 drsfs batch commit --timeout 0 1
+check "a message that is too long: exit code 2" exits 2 drsfs batch commit --message "$(printf 'm%.0s' {1..201})" 1
+check "a name that is a number: exit code 2" exits 2 drsfs batch begin --name 17
+check "a name that is not text: exit code 2" exits 2 drsfs batch begin --name $'\xff'
+check "run without a command: exit code 2" exits 2 drsfs batch run --
+check "a mistake in run's flags is told before anything is begun" exits 2 drsfs batch run --require most -- touch "$T/ran"
 check "and nothing ran" test ! -e "$T/ran"
 check "nothing of all this was asked" test ! -s "$T/fake/requests"
 check "no daemon: exit code 1, and what to do" refused 'no drsfs daemon runs on' drsfs batch list --state /nonexistent
@@ -120,7 +119,7 @@ answers <<<'{ "batch-commit": [ { "ok": false, "reason": "refused", "error": "2 
 	{ "name": "db1", "answer": "unreachable" }, { "name": "web1", "answer": "refused", "reason": "nginx: unknown directive \"sever\"" }, { "name": "db2", "answer": "prepared" },
 	{ "name": "web2", "answer": "refused", "reason": "nginx: unknown directive \"sever\"" }, { "name": "web3", "answer": "refused", "reason": "first\n\u001b[31msecond\n" },
 	{ "name": "db3", "answer": "asked" }, { "name": "db4", "answer": "syncing" }, { "name": "db5", "answer": "not needed" }, { "name": "db6", "answer": "refused" } ] } ] }'
-check "refused: exit code 1" code 1 drsfs batch commit 7
+check "refused: exit code 1" exits 1 drsfs batch commit 7
 check "the reasons, rolled up" prints 2 drsfs batch commit 7 <<-'END'
 	drsfs batch commit: not committed: 2 slaves refused it
 	  web1, web2: nginx: unknown directive "sever"
@@ -132,12 +131,12 @@ check "the reasons, rolled up" prints 2 drsfs batch commit 7 <<-'END'
 	  db3: has not answered
 	  db4: was still syncing
 END
-check "--json: exit code 1, too" code 1 drsfs batch commit --json 7
+check "--json: exit code 1, too" exits 1 drsfs batch commit --json 7
 answers <<<'{ "batch-commit": [ { "ok": false, "reason": "timeout", "error": "not all had answered after 10 s", "votes": [ { "name": "db1", "answer": "asked" } ] } ] }'
-check "time is up: exit code 3" code 3 drsfs batch commit 7
-check "--json: exit code 3, too" code 3 drsfs batch commit --json 7
+check "time is up: exit code 3" exits 3 drsfs batch commit 7
+check "--json: exit code 3, too" exits 3 drsfs batch commit --json 7
 answers <<<'{ "batch-commit": [ { "ok": false, "reason": "conflict", "error": "the live tree has changed in the same places", "conflicts": [ "etc/passwd", "etc/odd\u0007" ], "more": 2 } ] }'
-check "conflicts: exit code 1" code 1 drsfs batch commit 7
+check "conflicts: exit code 1" exits 1 drsfs batch commit 7
 check "a path a line" prints 2 drsfs batch commit 7 <<-'END'
 	drsfs batch commit: not committed: the live tree has changed in the same places
 	  etc/passwd
@@ -145,7 +144,7 @@ check "a path a line" prints 2 drsfs batch commit 7 <<-'END'
 	  and 2 more
 END
 answers <<<'{ "batch-commit": [ { "ok": false } ] }'
-check "no reason: exit code 1" code 1 drsfs batch commit 7
+check "no reason: exit code 1" exits 1 drsfs batch commit 7
 
 step "Ctrl-C during a commit"
 cancelled='{ "ok": false, "reason": "cancelled", "error": "cancelled", "votes": [] }'
@@ -183,11 +182,11 @@ check "and committed it as told" last_asked '{"command":"batch-commit","id":8,"m
 check "stdout is the command's" prints 1 drsfs batch run echo -n hello <<<'hello'
 check "the command's flags are its own" prints 1 drsfs batch run printf '%s %s\n' --name -t <<<'--name -t'
 check "stderr tells the version" prints 2 drsfs batch run true <<<'committed version 42 in 12 ms'
-check "the command's exit code is passed on" code 5 drsfs batch run -- sh -c 'exit 5'
+check "the command's exit code is passed on" exits 5 drsfs batch run -- sh -c 'exit 5'
 check "and the batch is aborted" last_asked '{"command":"batch-abort","id":8}'
-check "a signal's, too" code 137 drsfs batch run -- sh -c 'kill -KILL $$'
-check "a command that is not there: 127" code 127 drsfs batch run -- "$T/nonexistent"
-check "one that cannot be run: 126" code 126 drsfs batch run -- "$T/answers"
+check "a signal's, too" exits 137 drsfs batch run -- sh -c 'kill -KILL $$'
+check "a command that is not there: 127" exits 127 drsfs batch run -- "$T/nonexistent"
+check "one that cannot be run: 126" exits 126 drsfs batch run -- "$T/answers"
 check "and the batch is aborted" last_asked '{"command":"batch-abort","id":8}'
 "$DRSFS" batch run -- sh -c 'trap "echo got it; exit 0" TERM; echo on >running; while :; do sleep 0.05; done' >"$T/run" 2>&1 &
 run=$!
@@ -198,7 +197,7 @@ check "a signal is passed on, and then nothing is committed: 143" test $? = 143
 check "the command got it" grep -qx 'got it' "$T/run"
 check "and the batch is aborted" last_asked '{"command":"batch-abort","id":8}'
 answers <<<'{ '"$begun"', "batch-commit": [ { "ok": false, "reason": "timeout", "error": "time is up" } ] }'
-check "what cannot be committed: exit code 1" code 1 drsfs batch run true
+check "what cannot be committed: exit code 1" exits 1 drsfs batch run true
 check "is aborted" last_asked '{"command":"batch-abort","id":8}'
 answers <<<'{ "batch-begin": [ { "ok": false, "error": "there are too many batches" } ] }'
 check "what cannot be begun does not run" refused 'too many batches' drsfs batch run -- touch "$T/ran"
