@@ -151,10 +151,10 @@ int main(int argc, char **argv)
 		struct child commit = start((char *[]){ argv[3], "batch", "commit", "--state", argv[4], "--json", "bench", NULL });
 		spreads[round] = spread(argv + 5, slaves, files, first + round);
 		finish(&commit, answer);
-		const char *ms = strstr(answer, "\"ms\": ");
-		if (!ms)
+		const char *us = strstr(answer, "\"us\":");
+		if (!us)
 			die(answer);
-		commits[round] = strtod(ms + strlen("\"ms\": "), NULL) * 1000;
+		commits[round] = strtod(us + strlen("\"us\":"), NULL);
 		pause_us(3000 + random() % 4000);
 	}
 	sample_print("commit", commits + 1, rounds); /* the first round warms up */
