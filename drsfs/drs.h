@@ -161,8 +161,8 @@ int drs_start_one_phase(struct drs_master *, const struct drs_version *version, 
 /*
  * startTwoPhase: ask the members in scope to prepare job->version, decide by job->require, announce. 'inline_delta' (may be empty; copied) goes along with
  * the asking; a larger one than DRS_PREPARE_BYTES_MAX is left out and pulled. One job a volume at a time; one phase updates that come meanwhile are taken,
- * and announced after it (R4.7). Ends with listener.two_phase_done, unless the node is freed before, or this fails at once: -EINVAL: no time, or
- * a listener without decide and two_phase_done; -EBUSY: too many wait; -ENOMEM. Any thread; taken in order with one phase.
+ * and announced after it (R4.7). Ends with listener.two_phase_done, unless the node is freed before, or this fails at once: -EINVAL: no time,
+ * a version not above 'previous', or a listener without decide and two_phase_done; -EBUSY: too many wait; -ENOMEM. Any thread; taken in order with one phase.
  */
 #define DRS_PREPARE_BYTES_MAX (32 * 1024)
 int drs_start_two_phase(struct drs_master *, const struct drs_job *, struct slice inline_delta);

@@ -860,7 +860,7 @@ int drs_start_one_phase(struct drs_master *m, const struct drs_version *version,
 
 int drs_start_two_phase(struct drs_master *m, const struct drs_job *job, struct slice inline_delta)
 {
-	if (!m->listener.decide || !m->listener.two_phase_done || job->timeout_ms == 0)
+	if (!m->listener.decide || !m->listener.two_phase_done || job->timeout_ms == 0 || !m->ops->greater(&job->version, &job->previous))
 		return -EINVAL;
 	return node_post_job(m->node, job, inline_delta.size <= DRS_PREPARE_BYTES_MAX ? inline_delta : (struct slice){ 0 });
 }

@@ -115,16 +115,24 @@ static void start_job(void)
 	map_propose(&master, &job, rand() % 4 > 0);
 }
 
-/* While a job runs, its user leads nothing on from what is not decided: updates come without their deltas. */
+/* While a job runs, its user leads nothing on from what is not decided: updates come without their deltas, and not so many that slaves only pull. */
+static void change_during_job(void)
+{
+	int what = rand() % 400;
+	if (what == 0)
+		node_post(master.node, cancel_job, NULL);
+	else if (what < 20)
+		map_update(&master, false);
+}
+
 static void change(void)
 {
-	bool running = master.done < master.started;
-	if (rand() % 4 > 0)
-		map_update(&master, !running && rand() % 4 > 0);
-	else if (!running)
+	if (master.done < master.started)
+		change_during_job();
+	else if (rand() % 4 > 0)
+		map_update(&master, rand() % 4 > 0);
+	else
 		start_job();
-	else if (rand() % 10 == 0)
-		node_post(master.node, cancel_job, NULL);
 }
 
 static void disturb(void)

@@ -469,6 +469,9 @@ Test(node_two_phase, one_job_at_a_time)
 	cr_assert(zero(int, drs_start_two_phase(d.master.drs, &job, (struct slice){ 0 })));
 	expect_done(&d, version + 2, -EBUSY);
 	d.master.last = version + 2;
+	job.version = job.previous;
+	cr_assert(eq(int, drs_start_two_phase(d.master.drs, &job, (struct slice){ 0 }), -EINVAL));
+	job.version = map_version(version + 3);
 	job.timeout_ms = 0;
 	cr_assert(eq(int, drs_start_two_phase(d.master.drs, &job, (struct slice){ 0 }), -EINVAL));
 	domain_stop(&d);
