@@ -67,7 +67,8 @@ enum event_kind {
 	/* both */
 	EVENT_TICK,       /* the deadline that the core gave has come (early or late is harmless) */
 	EVENT_LINK_DOWN,  /* peer: a link has ended; slave: PEER_NONE if DIAL failed before LINK_UP */
-	EVENT_FAILED,     /* error (negative): the outstanding STORE (master), or COMMIT and its like, TAKE, PULL, STAGE or CHECK (slave), could not be done */
+	EVENT_FAILED,     /* error (negative): the outstanding STORE (master), or COMMIT and its like, TAKE, PULL, STAGE or CHECK (slave), could not be done.
+			   * version: of a COMMIT or COMMIT_INLINE that a check refused, which one; zero: not known */
 	/* master */
 	EVENT_UPDATE,     /* version, scope, inline_delta: the user layer starts one phase; inline_delta leads from the version of the UPDATE before */
 	EVENT_STORED,     /* version: its STORE is durable */

@@ -588,6 +588,10 @@ static void perform_store(struct drs_master *m, const struct drs_version *versio
 static void start(void *self, const struct drs_job *job, struct slice inline_delta)
 {
 	struct drs_master *m = self;
+	if (job_is(m, &job->version)) {
+		m->listener.two_phase_done(m->listener.user, &job->version, -EBUSY);
+		return;
+	}
 	if (!m->job.runs) {
 		m->job.runs = true;
 		m->job.version = job->version;
@@ -856,7 +860,7 @@ int drs_start_one_phase(struct drs_master *m, const struct drs_version *version,
 
 int drs_start_two_phase(struct drs_master *m, const struct drs_job *job, struct slice inline_delta)
 {
-	if (!m->listener.decide || !m->listener.two_phase_done || job->timeout_ms == 0)
+	if (!m->listener.decide || !m->listener.two_phase_done || job->timeout_ms == 0 || !m->ops->greater(&job->version, &job->previous))
 		return -EINVAL;
 	return node_post_job(m->node, job, inline_delta.size <= DRS_PREPARE_BYTES_MAX ? inline_delta : (struct slice){ 0 });
 }

@@ -218,10 +218,12 @@ static void hear_pull_end(struct drs_slave *s, const struct wire_message *m)
 
 static void answer(struct drs_slave *s, const char *what, int error, const struct drs_version *version)
 {
-	if (error < 0)
+	if (error < 0) {
+		refusal_note(s, error); /* a Nak may come of it: whoever cannot get to the version before cannot prepare */
 		log_work(s, what, error);
-	else
+	} else {
 		s->work_error = 0;
+	}
 	node_raise(s->node, (struct event){ .kind = error < 0 ? EVENT_FAILED : EVENT_DURABLE, .error = error, .version = *version });
 }
 

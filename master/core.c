@@ -105,6 +105,9 @@ static const struct machine job_machine = {
 
 #define NO_VOTE UINT32_MAX
 
+/* What the heartbeat is repeated for. */
+enum news { NEWS_UPDATE, NEWS_COMMIT, NEWS_ABORT };
+
 /* What the core alone has to know of a member; stands beside its public line, at the same index. */
 struct seat {
 	uint8_t state;     /* enum member_state */
@@ -152,8 +155,8 @@ struct master_core {
 	uint64_t sequence;
 	time_ms beat_due;
 	time_ms repeat_due;
-	size_t repeats;                    /* of the current version, or of an abort, so far */
-	bool repeats_abort;
+	size_t repeats;                    /* of the last news so far */
+	uint8_t news;                      /* enum news */
 	size_t probe;                      /* the member whose unicast path was tried last */
 
 	size_t members_count, members_here, members_max;
@@ -429,7 +432,7 @@ static bool may_have_missed(const struct master_core *m, size_t i)
 {
 	const struct member *member = &m->members[i];
 	bool current = m->seats[i].state == MEMBER_HERE && !has(m, member, &m->current);
-	bool abort = m->repeats_abort && is_here(m, i) && m->seats[i].asked;
+	bool abort = m->news == NEWS_ABORT && is_here(m, i) && m->seats[i].asked;
 	return (current || abort) && path_of(m, member) != BEAT_BY_LINK;
 }
 
@@ -439,11 +442,17 @@ static void repeats_end(struct master_core *m)
 	m->told.inline_size = 0;
 }
 
-static void repeats_begin(struct master_core *m, bool abort, time_ms now)
+static void repeats_begin(struct master_core *m, enum news news, time_ms now)
 {
 	m->repeats = 0;
-	m->repeats_abort = abort;
+	m->news = news;
 	m->repeat_due = now + repeat_gaps_ms[0];
+}
+
+/* A decision that was repeated once goes to who was asked by his link, for he may be prepared and wait, and datagrams may not reach him at all. */
+static bool wants_link(const struct master_core *m, size_t i)
+{
+	return m->news != NEWS_UPDATE && m->seats[i].asked && m->repeats > 0;
 }
 
 /* Returns whether there was anyone to repeat it for. */
@@ -454,7 +463,9 @@ static bool tell_laggards(struct master_core *m, struct actions *out)
 		if (!may_have_missed(m, i))
 			continue;
 		anyone = true;
-		if (path_of(m, &m->members[i]) == BEAT_BY_MULTICAST)
+		if (wants_link(m, i))
+			tell(out, m->members[i].peer, BEAT_BY_LINK);
+		else if (path_of(m, &m->members[i]) == BEAT_BY_MULTICAST)
 			by_multicast = true;
 		else
 			tell(out, m->members[i].peer, BEAT_BY_UNICAST);
@@ -541,12 +552,21 @@ static void update_fill(struct master_core *m, struct update *u, const struct dr
 }
 
 /* No room: the newest update in the queue and this one become one. Its entry in the window then stands for both. */
-static void update_merge(struct update *u, const struct event *e)
+static void update_merge(struct update *u, const struct drs_version *version, const struct scope *scope)
 {
 	static const struct scope everyone;
-	u->version = e->version;
+	u->version = *version;
 	u->inline_size = 0;
-	scope_unite(&u->scope, e->scope ? e->scope : &everyone);
+	scope_unite(&u->scope, scope ? scope : &everyone);
+}
+
+/* When no job stands between them any more, the last two of a queue that is too long become one. */
+static void updates_close_ranks(struct master_core *m)
+{
+	if (m->updates_count <= UPDATES_MAX)
+		return;
+	const struct update *last = update_at(m, --m->updates_count);
+	update_merge(update_at(m, m->updates_count - 1), &last->version, &last->scope);
 }
 
 /*
@@ -565,6 +585,7 @@ static void update_late(struct master_core *m)
 static bool updates_full(const struct master_core *m)
 {
 	bool first_behind_job = m->job != JOB_NONE && m->updates_count == m->ahead;
+	assert(m->updates_count < UPDATES_SLOTS || !first_behind_job);
 	return m->updates_count >= UPDATES_MAX && !first_behind_job;
 }
 
@@ -577,7 +598,7 @@ static void on_update(struct master_core *m, const struct event *e, struct actio
 		return;
 	}
 	if (updates_full(m)) {
-		update_merge(update_at(m, m->updates_count - 1), e);
+		update_merge(update_at(m, m->updates_count - 1), &e->version, e->scope);
 		return;
 	}
 	struct update *u = update_at(m, m->updates_count);
@@ -596,7 +617,7 @@ static void update_shift(struct master_core *m)
 }
 
 /* Its number is durable: it is the current version, and everyone is told. */
-static void become_current(struct master_core *m, const struct update *u, time_ms now, struct actions *out)
+static void become_current(struct master_core *m, const struct update *u, enum news news, time_ms now, struct actions *out)
 {
 	m->previous = m->current;
 	m->current = u->version;
@@ -606,7 +627,7 @@ static void become_current(struct master_core *m, const struct update *u, time_m
 		if (!m->members[i].behind_since && !has(m, &m->members[i], &m->current))
 			m->members[i].behind_since = now;
 	tell_everyone(m, now, out);
-	repeats_begin(m, false, now);
+	repeats_begin(m, news, now);
 }
 
 static void job_turn(struct master_core *, time_ms, struct actions *);
@@ -615,7 +636,7 @@ static void on_stored(struct master_core *m, const struct event *e, struct actio
 {
 	assert(m->config.ops->equal(&e->version, &update_at(m, 0)->version));
 	number_move(m, NUMBER_QUIET, e->now, "stored");
-	become_current(m, update_at(m, 0), e->now, out);
+	become_current(m, update_at(m, 0), NEWS_UPDATE, e->now, out);
 	update_shift(m);
 	if (m->ahead > 0)
 		m->ahead--;
@@ -811,7 +832,7 @@ static void on_start(struct master_core *m, const struct event *e, struct action
 /* Durable: tell it. Updates from behind the job that the commit has overtaken came late: no user should do that, but nothing may break by it. */
 static void job_committed(struct master_core *m, time_ms now, struct actions *out)
 {
-	become_current(m, &m->proposal, now, out);
+	become_current(m, &m->proposal, NEWS_COMMIT, now, out);
 	while (m->updates_count && !greater(m, &update_at(m, 0)->version, &m->current)) {
 		update_shift(m);
 		update_late(m);
@@ -823,7 +844,7 @@ static void job_aborted(struct master_core *m, time_ms now, struct actions *out)
 {
 	window_push(m, &(struct window_entry){ .version = m->proposal.version, .aborted = true });
 	tell_everyone(m, now, out);
-	repeats_begin(m, true, now);
+	repeats_begin(m, NEWS_ABORT, now);
 }
 
 static void on_decided(struct master_core *m, const struct event *e, struct actions *out)
@@ -839,6 +860,7 @@ static void on_decided(struct master_core *m, const struct event *e, struct acti
 	else
 		job_aborted(m, e->now, out);
 	job_move(m, JOB_NONE, e->now, m->job == JOB_COMMITTING ? "committed" : "aborted");
+	updates_close_ranks(m);
 	struct action *a = act(out, ACTION_JOB_DONE, PEER_NONE);
 	a->version = m->proposal.version;
 	a->error = m->job_error;

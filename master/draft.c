@@ -45,7 +45,7 @@ int draft_get(struct live *live, ino_id ino, struct draft **ret_draft)
 
 void draft_edit_drop(struct live *live, struct draft *d)
 {
-	live->edit_bytes -= d->edit_bytes;
+	live->work->edit_bytes -= d->edit_bytes;
 	d->edit_bytes = 0;
 	content_edit_free(d->edit);
 	d->edit = NULL;
@@ -88,9 +88,7 @@ void draft_free_all(struct live *live)
 
 static int broken_by(struct live *live, int ret)
 {
-	if (ret < 0 && !live->broken)
-		live->broken = ret;
-	return ret;
+	return work_broken_by(live->work, ret);
 }
 
 /* --- coming and going */
@@ -117,7 +115,7 @@ int draft_begin(struct live *live, struct draft *d)
 {
 	if (d->drafted)
 		return 0;
-	int ret = node_live(live, live->writer, d->ino, &d->node);
+	int ret = node_live(live, live->work->writer, d->ino, &d->node);
 	if (ret < 0)
 		return ret;
 	buffer_clear(&d->content);
@@ -151,7 +149,7 @@ int draft_create(struct live *live, ino_id ino, const struct node *node, struct 
 static int draft_end(struct live *live, struct draft *d)
 {
 	struct record_key key = record_key_node(d->ino);
-	int ret = d->spilled ? live_drop(live, VERSION_DRAFT, &key) : 0;
+	int ret = d->spilled ? live_drop(live, live->waiting, &key) : 0;
 	d->spilled = false;
 	draft_delist(d);
 	if (!d->writers)
@@ -175,7 +173,7 @@ int draft_edit(struct live *live, struct draft *d)
 static void draft_measure(struct live *live, struct draft *d)
 {
 	size_t bytes = content_edit_changed(d->edit) ? content_edit_bytes(d->edit) : 0; /* what is saved is counted as written */
-	live->edit_bytes += bytes - d->edit_bytes;
+	live->work->edit_bytes += bytes - d->edit_bytes;
 	d->edit_bytes = bytes;
 }
 
@@ -189,7 +187,7 @@ int draft_save(struct live *live, struct draft *d)
 {
 	if (!d->edit || !content_edit_changed(d->edit))
 		return 0;
-	int ret = content_edit_save(d->edit, live->writer, &d->node, &d->content);
+	int ret = content_edit_save(d->edit, live->work->writer, &d->node, &d->content);
 	if (ret < 0)
 		return broken_by(live, ret);
 	d->spilled_current = false;
@@ -204,7 +202,7 @@ static int draft_spill(struct live *live, struct draft *d)
 		return ret;
 	if (d->spilled_current || (d->node.content_kind != CONTENT_LIST && !d->spilled))
 		return 0;
-	ret = node_put(live, VERSION_DRAFT, d->ino, &d->node);
+	ret = node_put(live, live->waiting, d->ino, &d->node);
 	d->spilled = d->spilled_current = true;
 	return ret;
 }
@@ -228,19 +226,19 @@ static int xattrs_end(struct live *live, struct draft *d, bool publish)
 		struct record_key key = record_key_xattr(d->ino, name, strlen(name));
 		struct slice value;
 		bool gone = false;
-		if (publish && record_exists_at(live->writer, VERSION_DRAFT, &key, &gone)) {
-			struct view draft = { .draft = VERSION_DRAFT };
-			ret = gone ? -ENOENT : record_get(live->writer, draft, &key, &value, NULL);
+		if (publish && record_exists_at(live->work->writer, live->waiting, &key, &gone)) {
+			struct view draft = { .draft = live->waiting };
+			ret = gone ? -ENOENT : record_get(live->work->writer, draft, &key, &value, NULL);
 			if (ret == 0) {
-				buffer_clear(&live->scratch);
-				buffer_add(&live->scratch, value.data, value.size);
-				ret = live->scratch.failed ? -ENOMEM : live_put(live, version_begin(live->writer), &key, buffer_slice(&live->scratch));
+				buffer_clear(&live->work->scratch);
+				buffer_add(&live->work->scratch, value.data, value.size);
+				ret = live->work->scratch.failed ? -ENOMEM : live_put(live, live_finish_at(live), &key, buffer_slice(&live->work->scratch));
 			} else if (ret == -ENOENT) {
-				ret = live_delete(live, version_begin(live->writer), &key);
+				ret = live_delete(live, live_finish_at(live), &key);
 			}
 		}
 		if (ret == 0)
-			ret = live_drop(live, VERSION_DRAFT, &key);
+			ret = live_drop(live, live->waiting, &key);
 	}
 	buffer_fini(&d->xattrs);
 	return broken_by(live, ret);
@@ -250,7 +248,7 @@ static int xattrs_end(struct live *live, struct draft *d, bool publish)
 static int xattrs_published(struct live *live, ino_id ino, struct buffer *ret_names)
 {
 	struct record_cursor *cursor;
-	int ret = record_cursor_new(live->writer, published_view(live->writer), &cursor);
+	int ret = record_cursor_new(live->work->writer, published_view(live, live->work->writer), &cursor);
 	if (ret < 0)
 		return ret;
 	struct record_key prefix = record_prefix_xattrs(ino), key;
@@ -278,14 +276,14 @@ static int xattrs_withdraw(struct live *live, struct draft *d)
 		struct record_key key = record_key_xattr(d->ino, name, strlen(name));
 		struct slice value;
 		bool gone;
-		if (!record_exists_at(live->writer, VERSION_DRAFT, &key, &gone) && xattr_get(live->writer, d->ino, name, &value) == 0) {
+		if (!record_exists_at(live->work->writer, live->waiting, &key, &gone) && xattr_get(live, live->work->writer, d->ino, name, &value) == 0) {
 			struct buffer copy = BUFFER_INIT;
 			buffer_add(&copy, value.data, value.size);
 			ret = copy.failed ? -ENOMEM : xattr_put(live, d->ino, name, buffer_slice(&copy));
 			buffer_fini(&copy);
 		}
 		if (ret == 0)
-			ret = live_delete(live, version_begin(live->writer), &key);
+			ret = live_delete(live, live_finish_at(live), &key);
 	}
 	buffer_fini(&names);
 	return broken_by(live, ret);
@@ -295,7 +293,7 @@ static int xattrs_withdraw(struct live *live, struct draft *d)
 
 static int draft_publish_node(struct live *live, struct draft *d)
 {
-	version_t version = version_begin(live->writer);
+	version_t version = live_finish_at(live);
 	if (d->content_changed)
 		d->node.content_version = version;
 	struct node node = d->node;
@@ -389,17 +387,17 @@ static int links_publish(struct live *live, struct draft *d, struct node_time no
 	live->finished = true;
 	struct node node;
 	if (d->nlink_published) {
-		int ret = node_published(live->writer, d->ino, &node);
+		int ret = node_published(live, live->work->writer, d->ino, &node);
 		if (ret < 0)
 			return broken_by(live, ret);
 		node.nlink = d->nlink_published;
 		node.ctime = now;
-		return node_put(live, version_begin(live->writer), d->ino, &node);
+		return node_put(live, live_finish_at(live), d->ino, &node);
 	}
 	d->recorded = false;
 	d->spilled_current = false; /* perhaps nothing else counts its chunks now */
 	struct record_key key = record_key_node(d->ino);
-	int ret = live_delete(live, version_begin(live->writer), &key);
+	int ret = live_delete(live, live_finish_at(live), &key);
 	return ret < 0 ? ret : xattrs_withdraw(live, d);
 }
 
@@ -408,7 +406,7 @@ int links_change(struct live *live, ino_id ino, int live_by, int published_by, s
 	struct draft *d = draft_find(live, ino);
 	if (!draft_is_drafted(d)) {
 		struct node node;
-		int ret = node_live(live, live->writer, ino, &node);
+		int ret = node_live(live, live->work->writer, ino, &node);
 		if (ret < 0)
 			return broken_by(live, ret);
 		node.nlink += (uint32_t)live_by;

@@ -1,6 +1,5 @@
 /*
- * Transactions, nodes and extended attributes of the live tree (live.h). Not here: names (names.c), what waits (draft.c), and when
- * to commit (publish.c).
+ * Nodes and extended attributes of a live tree (live.h). Not here: names (names.c), what waits (draft.c), and when to commit (publish.c).
  */
 #include "master/live.h"
 
@@ -12,118 +11,54 @@
 #include "master/draft.h"
 
 #define STAT_BLOCK_BYTES 512
-#define CONTENT_CHANGE_BYTES 4096 /* names and attributes ask for less */
 #define IO_BYTES (128 << 10) /* what programs should read and write at a time */
 
-int live_init(struct live *live, struct store *store, int (*relieve)(void *), void (*times_moved)(void *, ino_id), void *user)
+void live_init(struct live *live, struct work *work, version_t waiting, version_t finished_draft, version_t base, void (*times_moved)(void *, ino_id),
+	       void *user)
 {
-	*live = (struct live){ .store = store, .relieve = relieve, .times_moved = times_moved, .user = user };
-	int ret = txn_begin_read(store, &live->reader);
-	live->reading = ret == 0;
-	return ret;
+	*live = (struct live){ .work = work, .next = work->trees, .waiting = waiting, .finished_draft = finished_draft, .base = base,
+			       .times_moved = times_moved, .user = user };
+	work->trees = live;
 }
 
 void live_fini(struct live *live)
 {
 	draft_free_all(live);
-	txn_abort(live->writer);
-	txn_abort(live->reader);
-	live->writer = live->reader = NULL;
-	buffer_fini(&live->scratch);
+	struct live **at = &live->work->trees;
+	while (*at != live)
+		at = &(*at)->next;
+	*at = live->next;
 }
 
 int live_read(struct live *live, struct txn **ret_txn)
 {
-	if (live->writer) {
-		*ret_txn = live->writer;
-		return 0;
-	}
-	if (!live->reading) {
-		int ret = txn_resume(live->reader);
-		if (ret < 0)
-			return ret;
-		live->reading = true;
-	}
-	*ret_txn = live->reader;
-	return 0;
-}
-
-void live_park(struct live *live)
-{
-	if (live->reading)
-		txn_park(live->reader);
-	live->reading = false;
-}
-
-static int live_begin(struct live *live)
-{
-	if (live->broken)
-		return live->broken;
-	if (live->writer)
-		return 0;
-	live_park(live);
-	return txn_begin_write(live->store, &live->writer);
-}
-
-static int live_ask(struct live *live, size_t bytes, bool frees)
-{
-	/* Content that stands beside what is written may be cut anew. */
-	size_t beside = frees || bytes < CONTENT_CHANGE_BYTES ? 0 : CHUNK_BYTES_MAX;
-	txn_hold(live->writer, live->edit_bytes + beside);
-	return txn_admit(live->writer, bytes, frees);
-}
-
-/*
- * On a full disk a transaction is let write only what surely fits: the next one may get further, if only because what was let go of meanwhile is
- * taken away first.
- */
-static int live_admit(struct live *live, size_t bytes, bool frees)
-{
-	int ret = live_ask(live, bytes, frees);
-	if (ret != -ENOSPC)
-		return ret;
-	live->pressed = true;
-	ret = live->relieve(live->user);
-	if (ret == 0)
-		ret = live_begin(live);
-	return ret < 0 ? ret : live_ask(live, bytes, frees);
+	return work_read(live->work, ret_txn);
 }
 
 int live_change(struct live *live, size_t bytes, bool frees, struct txn **ret_txn)
 {
-	int ret = live_begin(live);
-	if (ret == 0)
-		ret = live_admit(live, bytes, frees);
-	if (ret == 0)
-		*ret_txn = live->writer;
-	return ret;
+	return work_change(live->work, bytes, frees, ret_txn);
 }
 
-int live_commit(struct live *live)
-{
-	struct txn *writer = live->writer;
-	live->writer = NULL;
-	if (live->broken) {
-		txn_abort(writer);
-		return live->broken;
-	}
-	int ret = writer ? txn_commit(writer) : 0;
-	if (ret < 0)
-		live->broken = ret;
-	return ret;
-}
-
-struct view published_view(const struct txn *txn)
+struct view published_view(const struct live *live, const struct txn *txn)
 {
 	const struct store_state *state = txn_state(txn);
+	if (live->finished_draft)
+		return (struct view){ .version = live->base, .draft = live->finished_draft };
 	return (struct view){ .version = state->pending ? state->pending : state->current };
 }
 
-struct view live_view(const struct txn *txn)
+struct view live_view(const struct live *live, const struct txn *txn)
 {
-	struct view view = published_view(txn);
-	view.draft = VERSION_DRAFT;
+	struct view view = published_view(live, txn);
+	view.below = view.draft;
+	view.draft = live->waiting;
 	return view;
+}
+
+version_t live_finish_at(struct live *live)
+{
+	return live->finished_draft ? live->finished_draft : version_begin(live->work->writer);
 }
 
 /* Not the coarse clock: two changes of a directory must not have one time. */
@@ -138,35 +73,33 @@ struct node_time time_now(void)
 
 static int broken_by(struct live *live, int ret)
 {
-	if (ret < 0 && !live->broken)
-		live->broken = ret;
-	return ret;
+	return work_broken_by(live->work, ret);
 }
 
 int live_put(struct live *live, version_t at, const struct record_key *key, struct slice value)
 {
-	return broken_by(live, record_put(live->writer, at, key, value));
+	return broken_by(live, record_put(live->work->writer, at, key, value));
 }
 
 int live_delete(struct live *live, version_t at, const struct record_key *key)
 {
-	int ret = record_delete(live->writer, at, key);
+	int ret = record_delete(live->work->writer, at, key);
 	return ret == -ENOENT ? 0 : broken_by(live, ret);
 }
 
 int live_drop(struct live *live, version_t at, const struct record_key *key)
 {
-	int ret = record_drop(live->writer, at, key);
+	int ret = record_drop(live->work->writer, at, key);
 	return ret == -ENOENT ? 0 : broken_by(live, ret);
 }
 
 /* --- nodes */
 
-int node_published(struct txn *txn, ino_id ino, struct node *ret_node)
+int node_published(struct live *live, struct txn *txn, ino_id ino, struct node *ret_node)
 {
 	struct record_key key = record_key_node(ino);
 	struct slice value;
-	int ret = record_get(txn, published_view(txn), &key, &value, NULL);
+	int ret = record_get(txn, published_view(live, txn), &key, &value, NULL);
 	return ret < 0 ? ret : node_decode(value, ret_node);
 }
 
@@ -178,18 +111,18 @@ int node_live(struct live *live, struct txn *txn, ino_id ino, struct node *ret_n
 		return 0;
 	}
 	/* The kernel looks a path up once more when it hears ESTALE, so that an open beside a rename never fails. */
-	int ret = node_published(txn, ino, ret_node);
+	int ret = node_published(live, txn, ino, ret_node);
 	return ret == -ENOENT ? -ESTALE : ret;
 }
 
 int node_put(struct live *live, version_t at, ino_id ino, const struct node *node)
 {
-	buffer_clear(&live->scratch);
-	node_encode(node, &live->scratch);
-	if (live->scratch.failed)
+	buffer_clear(&live->work->scratch);
+	node_encode(node, &live->work->scratch);
+	if (live->work->scratch.failed)
 		return broken_by(live, -ENOMEM);
 	struct record_key key = record_key_node(ino);
-	return live_put(live, at, &key, buffer_slice(&live->scratch));
+	return live_put(live, at, &key, buffer_slice(&live->work->scratch));
 }
 
 int node_change(struct live *live, ino_id ino, const struct node *node)
@@ -197,7 +130,7 @@ int node_change(struct live *live, ino_id ino, const struct node *node)
 	struct draft *d = draft_find(live, ino);
 	if (!draft_is_drafted(d)) {
 		live->finished = true;
-		return node_put(live, version_begin(live->writer), ino, node);
+		return node_put(live, live_finish_at(live), ino, node);
 	}
 	d->node = *node;
 	d->changed = true;
@@ -207,12 +140,12 @@ int node_change(struct live *live, ino_id ino, const struct node *node)
 int directory_touch(struct live *live, ino_id ino, int subdirectories, struct node_time now)
 {
 	struct node node;
-	int ret = node_live(live, live->writer, ino, &node);
+	int ret = node_live(live, live->work->writer, ino, &node);
 	if (ret < 0)
 		return broken_by(live, ret);
 	node.mtime = node.ctime = now;
 	node.nlink += (uint32_t)subdirectories;
-	return node_put(live, version_begin(live->writer), ino, &node);
+	return node_put(live, live_finish_at(live), ino, &node);
 }
 
 static struct timespec timespec_of(struct node_time time)
@@ -248,10 +181,10 @@ void node_stat(struct live *live, ino_id ino, const struct node *node, struct st
 
 /* --- extended attributes */
 
-int xattr_get(struct txn *txn, ino_id ino, const char *name, struct slice *ret_value)
+int xattr_get(struct live *live, struct txn *txn, ino_id ino, const char *name, struct slice *ret_value)
 {
 	struct record_key key = record_key_xattr(ino, name, strlen(name));
-	int ret = record_get(txn, live_view(txn), &key, ret_value, NULL);
+	int ret = record_get(txn, live_view(live, txn), &key, ret_value, NULL);
 	return ret == -ENOENT ? -ENODATA : ret;
 }
 
@@ -272,11 +205,11 @@ static int xattr_layer(struct live *live, ino_id ino, const char *name, version_
 	struct draft *d = draft_find(live, ino);
 	if (draft_is_drafted(d)) {
 		d->changed = true;
-		*ret_at = VERSION_DRAFT;
+		*ret_at = live->waiting;
 		return draft_note_xattr(live, d, name);
 	}
 	live->finished = true;
-	*ret_at = version_begin(live->writer);
+	*ret_at = live_finish_at(live);
 	return 0;
 }
 

@@ -1,21 +1,19 @@
 /*
- * The live tree: what the master's mount shows, as against what is published.
+ * A live tree: what one of the master's mounts shows, as against what is finished in it. The main mount's is the volume's tree, an open batch's is a tree of its
+ * own (R4): the version that it stands on, with what the batch has changed.
  *
- * Both live in the store. What is finished stands under the pending version; what is not (files still open for writing, their names if they
- * are new, files that such a name displaced) stands in the draft, which hides the published record of the same key from the mount only.
- * All of it goes through one write transaction, begun at the first change after a commit, from which requests are served too, so that they
- * see their own changes; until then they read from a reader that is parked while nothing happens.
+ * All of it is in the store, in two layers. What is finished stands under the pending version, a batch's under the batch's draft. What is not (files still open
+ * for writing, their names if they are new, files that such a name displaced) waits in another draft, which hides the finished record of the same key
+ * from this mount only. "Published" below means finished, whichever layer that is.
  *
- * A change first checks all that it needs and is admitted (live_change), then writes. A failure while writing leaves half a change behind: the
- * transaction is then 'broken', must not be committed, and the mount ends. That takes a failing disk or memory, not a full disk.
- *
- * Everything here belongs to the mount's thread.
+ * All trees of a mount write through one transaction (work.h). Everything here belongs to the mount's thread.
  */
 #ifndef MASTER_LIVE_H
 #define MASTER_LIVE_H
 
 #include <sys/stat.h>
 
+#include "master/work.h"
 #include "store/content.h"
 #include "store/version.h"
 
@@ -24,53 +22,43 @@
 struct draft;
 
 struct live {
-	struct store *store;
-	struct txn *reader;
-	bool reading;                          /* the reader is not parked */
-	struct txn *writer;                    /* NULL until something changes */
+	struct work *work;
+	struct live *next;                     /* of the work's trees */
+	version_t waiting;                     /* the draft of what is not finished */
+	version_t finished_draft;              /* that of what is, in a batch; 0: the pending version */
+	version_t base;                        /* the version that a batch's view stands on */
 	bool finished;                         /* something that waits to be published stands under the pending version */
 	bool unsettled;                        /* a draft could not be published when it should have been: no room; tried again */
-	bool pressed;                          /* something was refused for want of room */
-	int broken;                            /* the error that broke the write transaction; 0 */
 	struct draft *drafts[DRAFT_BUCKETS];   /* nodes with state, by inode number (draft.h) */
 	struct draft *drafted;                 /* those whose live node is not the published one */
-	size_t edit_bytes;                     /* written data that edits hold in memory, which a save will store */
-	struct buffer scratch;                 /* for encoding */
-	/* Room is short: commit what there is, at once, and take away what is no longer needed. */
-	int (*relieve)(void *user);
 	/* Publishing moved a directory's times behind the kernel's back. */
 	void (*times_moved)(void *user, ino_id);
 	void *user;
 };
 
-int live_init(struct live *, struct store *, int (*relieve)(void *user), void (*times_moved)(void *user, ino_id), void *user);
-void live_fini(struct live *); /* drops what was not committed */
+/* The main tree: 'waiting' is VERSION_DRAFT and finished_draft 0. The tree joins the work's. */
+void live_init(struct live *, struct work *, version_t waiting, version_t finished_draft, version_t base, void (*times_moved)(void *user, ino_id),
+	       void *user);
+void live_fini(struct live *); /* what waited for its writers is forgotten; the work is left */
 
-/* --- transactions */
-/* The transaction to read from: the writer's if there is one. */
+/* --- transactions, as in work.h */
 int live_read(struct live *, struct txn **ret_txn);
-/*
- * The write transaction, with room for 'bytes' more; 'frees' as in txn_admit. -ENOSPC, or what broke the transaction. The first step of
- * every change: it may commit what was changed before, so that values read earlier are gone.
- */
 int live_change(struct live *, size_t bytes, bool frees, struct txn **ret_txn);
-/* Let go of the reader while nothing happens. */
-void live_park(struct live *);
-/* Commit the write transaction (drafts were spilled before); a broken one is dropped. Ends it in any case. */
-int live_commit(struct live *);
 
-struct view live_view(const struct txn *);      /* what the mount shows */
-struct view published_view(const struct txn *); /* what the next version will show */
+struct view live_view(const struct live *, const struct txn *);      /* what the mount shows */
+struct view published_view(const struct live *, const struct txn *); /* what is finished: what the next version, or the batch's, will show */
+/* The number under which finished changes are written: the pending version's, or the batch's draft. In a write transaction. */
+version_t live_finish_at(struct live *);
 struct node_time time_now(void);
 
-/* --- records; errors of these three break the transaction. 'at': version_begin(), or VERSION_DRAFT. */
+/* --- records; errors of these three break the transaction. 'at': live_finish_at(), or live.waiting. */
 int live_put(struct live *, version_t at, const struct record_key *, struct slice value);
 int live_delete(struct live *, version_t at, const struct record_key *); /* no error if it is not there */
 int live_drop(struct live *, version_t at, const struct record_key *);
 
 /* --- nodes. Content that a node points to is valid until the next change. */
 int node_live(struct live *, struct txn *, ino_id, struct node *ret_node);      /* -ESTALE if there is none */
-int node_published(struct txn *, ino_id, struct node *ret_node); /* -ENOENT */
+int node_published(struct live *, struct txn *, ino_id, struct node *ret_node); /* -ENOENT */
 /* Change a node: in its draft if it is drafted, else finished. */
 int node_change(struct live *, ino_id, const struct node *);
 int node_put(struct live *, version_t at, ino_id, const struct node *);
@@ -79,7 +67,7 @@ int directory_touch(struct live *, ino_id, int subdirectories, struct node_time 
 void node_stat(struct live *, ino_id, const struct node *, struct stat *ret_stat);
 
 /* --- extended attributes, in the layer in which the node is changed */
-int xattr_get(struct txn *, ino_id, const char *name, struct slice *ret_value); /* -ENODATA */
+int xattr_get(struct live *, struct txn *, ino_id, const char *name, struct slice *ret_value); /* -ENODATA */
 int xattr_put(struct live *, ino_id, const char *name, struct slice value);
 int xattr_delete(struct live *, ino_id, const char *name);
 

@@ -131,8 +131,8 @@ static int relieve(void *user)
 /* A notice about attributes alone takes no lock in the kernel, so it may come from this thread. */
 static void times_moved(void *user, ino_id ino)
 {
-	struct master_mount *m = user;
-	fuse_lowlevel_notify_inval_inode(m->session, ino, -1, 0);
+	struct tree *t = user;
+	fuse_lowlevel_notify_inval_inode(t->session, ino, -1, 0);
 }
 
 /* --- the thread */
@@ -146,10 +146,10 @@ static int rest(struct master_mount *m, time_ns served_at)
 		return commit(m);
 	if (tidy <= now)
 		return publish_tidy(&m->publish, now);
-	live_park(&m->live);
+	work_park(&m->work);
 	time_ns wait = (due < tidy ? due : tidy) - now;
 	struct timespec timeout = { wait / 1000000000, wait % 1000000000 };
-	struct pollfd fds[] = { { .fd = fuse_session_fd(m->session), .events = POLLIN }, { .fd = m->wake_fd, .events = POLLIN } };
+	struct pollfd fds[] = { { .fd = fuse_session_fd(m->main.session), .events = POLLIN }, { .fd = m->wake_fd, .events = POLLIN } };
 	if (ppoll(fds, ARRAY_SIZE(fds), &timeout, NULL) < 0 && errno != EINTR)
 		return -errno;
 	return 0;
@@ -163,13 +163,13 @@ static int serve(struct master_mount *m)
 	unsigned served_parked = 0;
 	int ret = 0;
 	while (ret == 0) {
-		int got = fuse_session_receive_buf(m->session, &request);
+		int got = fuse_session_receive_buf(m->main.session, &request);
 		if (got > 0) {
-			fuse_session_process_buf(m->session, &request);
+			fuse_session_process_buf(m->main.session, &request);
 			served_at = publish_clock();
 			served_parked = m->parked_count ? served_parked + 1 : 0;
-			if (m->live.broken)
-				ret = m->live.broken;
+			if (m->work.broken)
+				ret = m->work.broken;
 			else if (publish_served(&m->publish, served_at) || served_parked > PARKED_SERVED_MAX)
 				ret = commit(m);
 		} else if (got == -EAGAIN) {
@@ -213,12 +213,12 @@ static void *thread_main(void *user)
 	struct master_mount *m = user;
 	prctl(PR_SET_NAME, "drsfs-mount");
 	prctl(PR_SET_TIMERSLACK, 1);
-	int ret = root_ensure(&m->live);
+	int ret = root_ensure(&m->main.live);
 	if (ret == 0)
 		ret = serve(m);
 	int last = commit(m);
 	m->error = ret < 0 ? ret : last;
-	fuse_session_exit(m->session);
+	fuse_session_exit(m->main.session);
 	atomic_store(&m->serving, false);
 	m->publish.listener.ended(m->publish.listener.user, m->error);
 	return NULL;
@@ -254,10 +254,10 @@ static int mountpoint_check_store(const char *mountpoint, const char *dir)
 
 static int mountpoint_check(struct master_mount *m)
 {
-	int ret = mountpoint_prepare(m->mountpoint);
+	int ret = mountpoint_prepare(m->main.mountpoint);
 	if (ret == 0)
-		ret = mountpoint_check_store(m->mountpoint, store_dir(m->live.store));
-	return ret < 0 ? ret : mountpoint_check_empty(m->mountpoint);
+		ret = mountpoint_check_store(m->main.mountpoint, store_dir(m->work.store));
+	return ret < 0 ? ret : mountpoint_check_empty(m->main.mountpoint);
 }
 
 /* --- life */
@@ -271,23 +271,25 @@ static int session_new(struct master_mount *m, const struct master_mount_options
 		return -ENOMEM;
 	char *arguments[] = { "drsfs", "-o", text, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
-	m->session = fuse_session_new(&args, &operations, sizeof(operations), m);
+	m->main.session = fuse_session_new(&args, &operations, sizeof(operations), &m->main);
 	fuse_opt_free_args(&args);
 	free(text);
-	return m->session ? 0 : -EINVAL;
+	return m->main.session ? 0 : -EINVAL;
 }
 
 static int mount_init(struct master_mount *m, struct store *store, const struct master_mount_options *options,
 		      const struct master_mount_listener *listener)
 {
 	m->wake_fd = -1;
-	int ret = live_init(&m->live, store, relieve, times_moved, m);
+	int ret = work_init(&m->work, store, relieve, m);
 	if (ret < 0)
 		return ret;
-	publish_init(&m->publish, &m->live, options, listener);
+	m->main.mount = m;
+	live_init(&m->main.live, &m->work, VERSION_DRAFT, 0, 0, times_moved, &m->main);
+	publish_init(&m->publish, &m->main.live, options, listener);
 	m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	m->mountpoint = strdup(options->mountpoint);
-	if (m->wake_fd < 0 || !m->mountpoint)
+	m->main.mountpoint = strdup(options->mountpoint);
+	if (m->wake_fd < 0 || !m->main.mountpoint)
 		return -ENOMEM;
 	return session_new(m, options);
 }
@@ -325,10 +327,10 @@ int master_mount_start(struct master_mount *m)
 	if (ret < 0)
 		return ret;
 	errno = 0;
-	if (fuse_session_mount(m->session, m->mountpoint) != 0)
+	if (fuse_session_mount(m->main.session, m->main.mountpoint) != 0)
 		return errno ? -errno : -EIO;
-	m->mounted = true;
-	int fd = fuse_session_fd(m->session);
+	m->main.mounted = true;
+	int fd = fuse_session_fd(m->main.session);
 	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
 		ret = -errno;
 	if (ret == 0)
@@ -341,7 +343,7 @@ int master_mount_start(struct master_mount *m)
 /* Have the kernel hand over what it holds of written data, while there is somebody to take it. */
 static void flush_kernel(struct master_mount *m)
 {
-	int fd = open(m->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open(m->main.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return;
 	syncfs(fd);
@@ -360,9 +362,9 @@ void master_mount_stop(struct master_mount *m)
 		pthread_join(m->thread, NULL);
 		m->started = false;
 	}
-	if (m->mounted)
-		fuse_session_unmount(m->session);
-	m->mounted = false;
+	if (m->main.mounted)
+		fuse_session_unmount(m->main.session);
+	m->main.mounted = false;
 }
 
 void master_mount_free(struct master_mount *m)
@@ -370,13 +372,15 @@ void master_mount_free(struct master_mount *m)
 	if (!m)
 		return;
 	assert(!m->started);
-	if (m->session)
-		fuse_session_destroy(m->session);
-	live_fini(&m->live);
+	if (m->main.session)
+		fuse_session_destroy(m->main.session);
+	if (m->main.mount)
+		live_fini(&m->main.live);
+	work_fini(&m->work);
 	publish_fini(&m->publish);
 	if (m->wake_fd >= 0)
 		close(m->wake_fd);
-	free(m->mountpoint);
+	free(m->main.mountpoint);
 	free(m->parked);
 	free(m);
 }

@@ -59,23 +59,23 @@ struct place {
 	bool waits; /* the draft has a record: a name or its removal */
 };
 
-static int place_find(struct txn *txn, const struct name *name, struct place *ret_place)
+static int place_find(struct live *live, struct txn *txn, const struct name *name, struct place *ret_place)
 {
 	struct place place = { .name = name, .key = key_of(txn, name) };
 	bool removal;
-	place.waits = record_exists_at(txn, VERSION_DRAFT, &place.key, &removal);
-	int ret = find_by_key(txn, live_view(txn), &place.key, &place.live);
+	place.waits = record_exists_at(txn, live->waiting, &place.key, &removal);
+	int ret = find_by_key(txn, live_view(live, txn), &place.key, &place.live);
 	if (ret == 0)
-		ret = find_by_key(txn, published_view(txn), &place.key, &place.published);
+		ret = find_by_key(txn, published_view(live, txn), &place.key, &place.published);
 	if (ret == 0)
 		*ret_place = place;
 	return ret;
 }
 
 /* As place_find, for a name that must be there. */
-static int place_get(struct txn *txn, const struct name *name, struct place *ret_place)
+static int place_get(struct live *live, struct txn *txn, const struct name *name, struct place *ret_place)
 {
-	int ret = place_find(txn, name, ret_place);
+	int ret = place_find(live, txn, name, ret_place);
 	return ret < 0 ? ret : ret_place->live.child ? 0 : -ENOENT;
 }
 
@@ -105,7 +105,7 @@ static int place_unwait(struct live *live, struct place *place)
 		return 0;
 	draft_disown_name(live, place->name->parent, place->name->text, place->live.child);
 	place->waits = false;
-	return live_drop(live, VERSION_DRAFT, &place->key);
+	return live_drop(live, live->waiting, &place->key);
 }
 
 /* From now on the draft says that the name is 'child' (0: nobody), until 'owner' is published. */
@@ -117,7 +117,7 @@ static int place_wait(struct live *live, struct place *place, struct draft *owne
 	if (ret < 0)
 		return ret;
 	place->waits = true;
-	return child ? name_put(live, VERSION_DRAFT, &place->key, child, type) : live_delete(live, VERSION_DRAFT, &place->key);
+	return child ? name_put(live, live->waiting, &place->key, child, type) : live_delete(live, live->waiting, &place->key);
 }
 
 /* Whoever has the name loses it, in both layers. The published record itself is left to be overwritten or deleted. */
@@ -139,7 +139,7 @@ static int place_clear(struct live *live, struct place *place, struct node_time 
 static int place_publish(struct live *live, const struct place *place, ino_id child, uint8_t type)
 {
 	live->finished = true;
-	return name_put(live, version_begin(live->writer), &place->key, child, type);
+	return name_put(live, live_finish_at(live), &place->key, child, type);
 }
 
 static int place_unpublish(struct live *live, const struct place *place)
@@ -147,7 +147,7 @@ static int place_unpublish(struct live *live, const struct place *place)
 	if (!place->published.child)
 		return 0;
 	live->finished = true;
-	return live_delete(live, version_begin(live->writer), &place->key);
+	return live_delete(live, live_finish_at(live), &place->key);
 }
 
 /* --- names that wait, when their time has come */
@@ -159,12 +159,12 @@ static int place_unpublish(struct live *live, const struct place *place)
 static int directory_nudge(struct live *live, ino_id ino)
 {
 	struct record_key key = record_key_node(ino);
-	version_t version = version_begin(live->writer);
+	version_t version = live_finish_at(live);
 	bool gone;
-	if (record_exists_at(live->writer, version, &key, &gone))
+	if (record_exists_at(live->work->writer, version, &key, &gone))
 		return 0;
 	struct node node;
-	int ret = node_live(live, live->writer, ino, &node);
+	int ret = node_live(live, live->work->writer, ino, &node);
 	if (ret < 0)
 		return ret;
 	node.ctime = time_now();
@@ -182,7 +182,7 @@ static int waiting_links_up(struct live *live, struct draft *d, const struct dra
 	for (const struct draft_name *at = names; at; at = at->next) {
 		struct name name = { at->parent, { at->text, at->size } };
 		struct named named;
-		int ret = name_find(live->writer, live_view(live->writer), &name, &named);
+		int ret = name_find(live->work->writer, live_view(live, live->work->writer), &name, &named);
 		if (ret == 0 && named.child == d->ino)
 			d->nlink_published++;
 		else if (ret == 0 && named.child)
@@ -197,9 +197,9 @@ static int waiting_name_publish(struct live *live, const struct draft_name *at, 
 {
 	struct name name = { at->parent, { at->text, at->size } };
 	struct place place;
-	int ret = place_find(live->writer, &name, &place);
+	int ret = place_find(live, live->work->writer, &name, &place);
 	if (ret == 0)
-		ret = live_drop(live, VERSION_DRAFT, &place.key);
+		ret = live_drop(live, live->waiting, &place.key);
 	if (ret == 0)
 		ret = place.live.child ? place_publish(live, &place, place.live.child, place.live.type) : place_unpublish(live, &place);
 	if (ret == 0)
@@ -221,9 +221,7 @@ int names_publish(struct live *live, struct draft *d, struct node_time now)
 			ret = waiting_name_publish(live, name, now);
 		free(name);
 	}
-	if (ret < 0 && !live->broken)
-		live->broken = ret;
-	return ret;
+	return work_broken_by(live->work, ret);
 }
 
 /* Names in the draft whose owner is another file: they come from an exchange (below), and are too rare to be moved about. */
@@ -233,15 +231,15 @@ static int place_resolve(struct live *live, const struct name *name, struct plac
 	if (!owner || owner->ino == place->live.child)
 		return 0;
 	int ret = draft_publish(live, owner);
-	return ret < 0 ? ret : place_find(live->writer, name, place);
+	return ret < 0 ? ret : place_find(live, live->work->writer, name, place);
 }
 
 /* --- making */
 
-static int inherit_default_acl(struct txn *txn, ino_id parent, uint32_t umask, struct node *node, struct acl *ret_default)
+static int inherit_default_acl(struct live *live, struct txn *txn, ino_id parent, uint32_t umask, struct node *node, struct acl *ret_default)
 {
 	struct slice value;
-	int ret = S_ISLNK(node->mode) ? -ENODATA : xattr_get(txn, parent, ACL_DEFAULT, &value);
+	int ret = S_ISLNK(node->mode) ? -ENODATA : xattr_get(live, txn, parent, ACL_DEFAULT, &value);
 	ret_default->size = 0;
 	if (ret == -ENODATA) {
 		node->mode &= ~(S_ISLNK(node->mode) ? 0 : umask);
@@ -281,7 +279,7 @@ static void node_init(struct node *node, const struct creator *creator, const st
 
 static int create_finished(struct live *live, const struct place *place, ino_id ino, struct node *node)
 {
-	node->content_version = version_begin(live->writer);
+	node->content_version = live_finish_at(live);
 	int ret = node_put(live, node->content_version, ino, node);
 	return ret < 0 ? ret : place_publish(live, place, ino, IFTODT(node->mode));
 }
@@ -305,11 +303,11 @@ int name_create(struct live *live, const struct name *name, struct node *node, c
 	if (ret == 0)
 		ret = parent_get(live, txn, name->parent, &parent);
 	if (ret == 0)
-		ret = place_find(txn, name, &place);
+		ret = place_find(live, txn, name, &place);
 	if (ret == 0 && place.live.child)
 		ret = -EEXIST;
 	if (ret == 0)
-		ret = inherit_default_acl(txn, name->parent, creator->umask, node, &inherited);
+		ret = inherit_default_acl(live, txn, name->parent, creator->umask, node, &inherited);
 	if (ret < 0)
 		return ret;
 	node_init(node, creator, &parent, name->parent);
@@ -343,7 +341,7 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 	if (ret == 0)
 		ret = node_live(live, txn, ino, &node);
 	if (ret == 0)
-		ret = place_find(txn, name, &place);
+		ret = place_find(live, txn, name, &place);
 	if (ret < 0)
 		return ret;
 	if (place.live.child)
@@ -378,7 +376,7 @@ int name_unlink(struct live *live, const struct name *name)
 	struct place place;
 	int ret = live_change(live, NAME_CHANGE_BYTES, true, &txn);
 	if (ret == 0)
-		ret = place_get(txn, name, &place);
+		ret = place_get(live, txn, name, &place);
 	if (ret == 0)
 		ret = place_resolve(live, name, &place);
 	if (ret < 0)
@@ -409,10 +407,10 @@ static int first_name(struct txn *txn, struct view view, ino_id ino, struct reco
 	return ret == 1 ? record_key_kind(ret_key) == RECORD_NAME && record_key_ino(ret_key) == ino : ret;
 }
 
-int directory_empty(struct txn *txn, ino_id ino, bool *ret_empty)
+int directory_empty(struct live *live, struct txn *txn, ino_id ino, bool *ret_empty)
 {
 	struct record_key key;
-	int ret = first_name(txn, live_view(txn), ino, &key);
+	int ret = first_name(txn, live_view(live, txn), ino, &key);
 	if (ret < 0)
 		return ret;
 	*ret_empty = ret == 0;
@@ -424,10 +422,10 @@ static int directory_clear(struct live *live, ino_id ino, struct node_time now)
 {
 	struct record_key key;
 	int ret;
-	while ((ret = first_name(live->writer, published_view(live->writer), ino, &key)) == 1) {
+	while ((ret = first_name(live->work->writer, published_view(live, live->work->writer), ino, &key)) == 1) {
 		struct name name = { ino, record_key_text(&key) };
 		struct place place;
-		ret = place_find(live->writer, &name, &place);
+		ret = place_find(live, live->work->writer, &name, &place);
 		if (ret == 0)
 			ret = place_clear(live, &place, now);
 		if (ret == 0)
@@ -457,11 +455,11 @@ int name_rmdir(struct live *live, const struct name *name)
 	bool empty = false;
 	int ret = live_change(live, NAME_CHANGE_BYTES, true, &txn);
 	if (ret == 0)
-		ret = place_get(txn, name, &place);
+		ret = place_get(live, txn, name, &place);
 	if (ret == 0 && place.live.type != DT_DIR)
 		ret = -ENOTDIR;
 	if (ret == 0)
-		ret = directory_empty(txn, place.live.child, &empty);
+		ret = directory_empty(live, txn, place.live.child, &empty);
 	if (ret < 0)
 		return ret;
 	return empty ? place_rmdir(live, &place, time_now()) : -ENOTEMPTY;
@@ -473,7 +471,7 @@ int name_rmdir(struct live *live, const struct name *name)
 static int child_moved(struct live *live, const struct named *moved, ino_id from, ino_id to, struct node_time now)
 {
 	struct node node;
-	int ret = node_live(live, live->writer, moved->child, &node);
+	int ret = node_live(live, live->work->writer, moved->child, &node);
 	if (ret < 0)
 		return ret;
 	node.ctime = now;
@@ -501,7 +499,7 @@ static bool unpublished(struct live *live, const struct place *place)
 }
 
 /* May 'from' take the place of what 'to' names? */
-static int rename_check(struct txn *txn, const struct place *from, const struct place *to)
+static int rename_check(struct live *live, struct txn *txn, const struct place *from, const struct place *to)
 {
 	if (!to->live.child)
 		return 0;
@@ -510,7 +508,7 @@ static int rename_check(struct txn *txn, const struct place *from, const struct 
 	if (to->live.type != DT_DIR)
 		return -ENOTDIR;
 	bool empty;
-	int ret = directory_empty(txn, to->live.child, &empty);
+	int ret = directory_empty(live, txn, to->live.child, &empty);
 	return ret < 0 ? ret : empty ? 0 : -ENOTEMPTY;
 }
 
@@ -561,8 +559,8 @@ static int exchange_resolve(struct live *live, struct place *a, struct place *b)
 		if (unpublished(live, places[i]))
 			ret = draft_publish(live, draft_find(live, places[i]->live.child));
 	if (ret == 0)
-		ret = place_find(live->writer, a->name, a);
-	return ret < 0 ? ret : place_find(live->writer, b->name, b);
+		ret = place_find(live, live->work->writer, a->name, a);
+	return ret < 0 ? ret : place_find(live, live->work->writer, b->name, b);
 }
 
 static int rename_exchange(struct live *live, struct place *from, struct place *to, struct node_time now)
@@ -580,7 +578,7 @@ static int rename_exchange(struct live *live, struct place *from, struct place *
 
 static int rename_over(struct live *live, struct place *from, struct place *to, struct node_time now)
 {
-	int ret = rename_check(live->writer, from, to);
+	int ret = rename_check(live, live->work->writer, from, to);
 	struct named moved = from->live;
 	if (ret < 0)
 		return ret;
@@ -602,17 +600,17 @@ int name_rename(struct live *live, const struct name *from_name, const struct na
 	if (ret == 0)
 		ret = parent_get(live, txn, to_name->parent, &parent);
 	if (ret == 0)
-		ret = place_get(txn, from_name, &from);
+		ret = place_get(live, txn, from_name, &from);
 	if (ret == 0)
-		ret = place_find(txn, to_name, &to);
+		ret = place_find(live, txn, to_name, &to);
 	if (ret == 0)
 		ret = place_resolve(live, from_name, &from);
 	if (ret == 0)
-		ret = place_find(txn, to_name, &to);
+		ret = place_find(live, txn, to_name, &to);
 	if (ret == 0)
 		ret = place_resolve(live, to_name, &to);
 	if (ret == 0)
-		ret = place_find(txn, from_name, &from); /* which may have waited for the same file */
+		ret = place_find(live, txn, from_name, &from); /* which may have waited for the same file */
 	if (ret < 0)
 		return ret;
 	if (flags & RENAME_NOREPLACE && to.live.child)

@@ -17,13 +17,13 @@ struct name {
 struct named {
 	ino_id child;   /* 0: nothing has that name */
 	uint8_t type;   /* DT_* */
-	version_t at;   /* VERSION_DRAFT: the name waits */
+	version_t at;   /* live.waiting: the name waits */
 };
 
 int name_of(ino_id parent, const char *text, struct name *ret_name); /* -ENAMETOOLONG, -EINVAL */
 /* 0 also if there is nothing: child is 0 then. */
 int name_find(struct txn *, struct view, const struct name *, struct named *ret_named);
-int directory_empty(struct txn *, ino_id, bool *ret_empty);
+int directory_empty(struct live *, struct txn *, ino_id, bool *ret_empty);
 
 struct creator {
 	uint32_t uid, gid, umask;

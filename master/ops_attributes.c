@@ -9,15 +9,15 @@
 #define BLOCK_BYTES 4096
 #define NODE_BYTES_ABOUT 512  /* how much a further node takes, for statfs's free inodes */
 
-static int attributes_get(struct master_mount *m, ino_id ino, struct stat *ret_stat)
+static int attributes_get(struct tree *t, ino_id ino, struct stat *ret_stat)
 {
 	struct txn *txn;
 	struct node node;
-	int ret = live_read(&m->live, &txn);
+	int ret = live_read(&t->live, &txn);
 	if (ret == 0)
-		ret = node_live(&m->live, txn, ino, &node);
+		ret = node_live(&t->live, txn, ino, &node);
 	if (ret == 0)
-		node_stat(&m->live, ino, &node, ret_stat);
+		node_stat(&t->live, ino, &node, ret_stat);
 	return ret;
 }
 
@@ -25,7 +25,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)fi;
 	struct stat st;
-	int ret = attributes_get(mount_of(req), ino, &st);
+	int ret = attributes_get(tree_of(req), ino, &st);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else
@@ -65,49 +65,49 @@ static bool is_echo(const struct node *node, const struct stat *st, int to_set)
 	       mtime.nanoseconds == node->mtime.nanoseconds && apart >= -ECHO_SECONDS && apart <= ECHO_SECONDS;
 }
 
-static int attributes_change(struct master_mount *m, ino_id ino, const struct stat *st, int to_set)
+static int attributes_change(struct tree *t, ino_id ino, const struct stat *st, int to_set)
 {
 	struct txn *txn;
 	struct node node;
-	int ret = live_change(&m->live, ATTRIBUTES_BYTES, false, &txn);
+	int ret = live_change(&t->live, ATTRIBUTES_BYTES, false, &txn);
 	if (ret == 0 && to_set & FUSE_SET_ATTR_MODE)
-		ret = acl_follow_mode(&m->live, txn, ino, st->st_mode);
+		ret = acl_follow_mode(&t->live, txn, ino, st->st_mode);
 	if (ret == 0)
-		ret = node_live(&m->live, txn, ino, &node);
+		ret = node_live(&t->live, txn, ino, &node);
 	if (ret < 0 || is_echo(&node, st, to_set))
 		return ret;
 	node_set(&node, st, to_set);
-	return node_change(&m->live, ino, &node);
+	return node_change(&t->live, ino, &node);
 }
 
-static int attributes_set(struct master_mount *m, ino_id ino, const struct stat *st, int to_set, struct stat *ret_stat)
+static int attributes_set(struct tree *t, ino_id ino, const struct stat *st, int to_set, struct stat *ret_stat)
 {
 	int ret = 0;
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		ret = st->st_size < 0 ? -EINVAL : file_truncate(m, ino, (uint64_t)st->st_size);
+		ret = st->st_size < 0 ? -EINVAL : file_truncate(t, ino, (uint64_t)st->st_size);
 	if (ret == 0 && to_set & ~FUSE_SET_ATTR_SIZE)
-		ret = attributes_change(m, ino, st, to_set);
-	return ret < 0 ? ret : attributes_get(m, ino, ret_stat);
+		ret = attributes_change(t, ino, st, to_set);
+	return ret < 0 ? ret : attributes_get(t, ino, ret_stat);
 }
 
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
 	(void)fi;
 	struct stat changed;
-	int ret = attributes_set(mount_of(req), ino, st, to_set, &changed);
+	int ret = attributes_set(tree_of(req), ino, st, to_set, &changed);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else
 		fuse_reply_attr(req, &changed, KERNEL_MAY_CACHE);
 }
 
-static int statistics_get(struct master_mount *m, struct statvfs *ret_statistics)
+static int statistics_get(struct tree *t, struct statvfs *ret_statistics)
 {
 	struct store_space space;
 	struct txn *txn;
-	int ret = store_space(m->live.store, &space);
+	int ret = store_space(t->mount->work.store, &space);
 	if (ret == 0)
-		ret = live_read(&m->live, &txn);
+		ret = live_read(&t->live, &txn);
 	if (ret < 0)
 		return ret;
 	const struct store_state *state = txn_state(txn);
@@ -131,7 +131,7 @@ void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	(void)ino;
 	struct statvfs statistics;
-	int ret = statistics_get(mount_of(req), &statistics);
+	int ret = statistics_get(tree_of(req), &statistics);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else

@@ -14,7 +14,7 @@
 
 struct listing {
 	fuse_req_t req;
-	struct master_mount *m;
+	struct tree *t;
 	bool plus;
 	char *data;
 	size_t size, used;
@@ -41,7 +41,7 @@ static int list_plain(struct listing *l, const char *name, ino_id ino, uint8_t t
 static int list_plus(struct listing *l, const char *name, ino_id ino, uint8_t type, uint64_t cookie)
 {
 	struct fuse_entry_param entry = { .attr = { .st_ino = ino, .st_mode = DTTOIF(type) } };
-	int ret = cookie < NAME_COOKIE_FIRST ? 0 : serve_entry(l->m, ino, &entry);
+	int ret = cookie < NAME_COOKIE_FIRST ? 0 : serve_entry(l->t, ino, &entry);
 	if (ret < 0)
 		return ret;
 	size_t size = fuse_add_direntry_plus(l->req, l->data + l->used, l->size - l->used, name, &entry, (off_t)cookie);
@@ -92,9 +92,9 @@ static int list(struct listing *l, ino_id directory, uint64_t from)
 	struct txn *txn;
 	struct node node;
 	struct record_cursor *cursor;
-	int ret = live_read(&l->m->live, &txn);
+	int ret = live_read(&l->t->live, &txn);
 	if (ret == 0)
-		ret = node_live(&l->m->live, txn, directory, &node);
+		ret = node_live(&l->t->live, txn, directory, &node);
 	if (ret == 0 && !S_ISDIR(node.mode))
 		ret = -ENOTDIR;
 	if (ret < 0)
@@ -103,7 +103,7 @@ static int list(struct listing *l, ino_id directory, uint64_t from)
 		return 0;
 	if (from < COOKIE_DOTDOT && !list_one(l, "..", node.parent, DT_DIR, COOKIE_DOTDOT))
 		return 0;
-	ret = record_cursor_new(txn, live_view(txn), &cursor);
+	ret = record_cursor_new(txn, live_view(&l->t->live, txn), &cursor);
 	if (ret < 0)
 		return ret;
 	struct record_key prefix = record_prefix_names(directory, from < NAME_COOKIE_FIRST ? 0 : from + 1);
@@ -118,7 +118,7 @@ static void reply_listing(fuse_req_t req, ino_id directory, size_t size, off_t o
 {
 	if (size > REQUEST_BYTES_MAX)
 		size = REQUEST_BYTES_MAX;
-	struct listing l = { .req = req, .m = mount_of(req), .plus = plus, .data = malloc(size), .size = size };
+	struct listing l = { .req = req, .t = tree_of(req), .plus = plus, .data = malloc(size), .size = size };
 	int ret = l.data ? list(&l, directory, (uint64_t)offset) : -ENOMEM;
 	if (ret < 0)
 		serve_reply(req, ret);

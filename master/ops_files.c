@@ -48,41 +48,41 @@ static bool flags_write(int flags)
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-static int file_open(struct master_mount *m, ino_id ino, struct fuse_file_info *fi)
+static int file_open(struct tree *t, ino_id ino, struct fuse_file_info *fi)
 {
 	struct txn *txn;
 	struct node node;
 	struct draft *d;
-	int ret = live_read(&m->live, &txn);
+	int ret = live_read(&t->live, &txn);
 	if (ret == 0)
-		ret = node_live(&m->live, txn, ino, &node);
+		ret = node_live(&t->live, txn, ino, &node);
 	if (ret == 0)
-		ret = draft_get(&m->live, ino, &d);
+		ret = draft_get(&t->live, ino, &d);
 	if (ret < 0)
 		return ret;
 	d->opens++;
 	d->writers += flags_write(fi->flags);
 	handle_give(fi, d, flags_write(fi->flags));
-	ret = fi->flags & O_TRUNC ? file_truncate(m, ino, 0) : 0;
+	ret = fi->flags & O_TRUNC ? file_truncate(t, ino, 0) : 0;
 	if (ret < 0)
-		handle_take(&m->live, fi);
+		handle_take(&t->live, fi);
 	return ret;
 }
 
 /* An answer that comes too late, since the caller was interrupted, leaves no handle behind that anybody would release. */
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct master_mount *m = mount_of(req);
-	int ret = file_open(m, ino, fi);
+	struct tree *t = tree_of(req);
+	int ret = file_open(t, ino, fi);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else if (fuse_reply_open(req, fi) == -ENOENT)
-		handle_take(&m->live, fi);
+		handle_take(&t->live, fi);
 }
 
 static int file_create(fuse_req_t req, ino_id parent, const char *text, mode_t mode, struct fuse_file_info *fi, struct fuse_entry_param *ret_entry)
 {
-	struct master_mount *m = mount_of(req);
+	struct tree *t = tree_of(req);
 	const struct fuse_ctx *context = fuse_req_ctx(req);
 	struct creator creator = { context->uid, context->gid, (uint32_t)context->umask };
 	struct node node = { .mode = S_IFREG | (mode & 07777) };
@@ -92,16 +92,16 @@ static int file_create(fuse_req_t req, ino_id parent, const char *text, mode_t m
 	ino_id ino;
 	int ret = name_of(parent, text, &name);
 	if (ret == 0)
-		ret = name_create(&m->live, &name, &node, &creator, writes, &ino);
+		ret = name_create(&t->live, &name, &node, &creator, writes, &ino);
 	if (ret == 0)
-		ret = draft_get(&m->live, ino, &d);
+		ret = draft_get(&t->live, ino, &d);
 	if (ret < 0)
 		return ret;
 	d->opens += !writes;
 	handle_give(fi, d, writes);
-	ret = serve_entry(m, ino, ret_entry);
+	ret = serve_entry(t, ino, ret_entry);
 	if (ret < 0)
-		handle_take(&m->live, fi);
+		handle_take(&t->live, fi);
 	return ret;
 }
 
@@ -112,13 +112,13 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	if (ret < 0)
 		serve_reply(req, ret);
 	else if (fuse_reply_create(req, &entry, fi) == -ENOENT)
-		handle_take(&mount_of(req)->live, fi);
+		handle_take(&tree_of(req)->live, fi);
 }
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	handle_take(&mount_of(req)->live, fi);
+	handle_take(&tree_of(req)->live, fi);
 	serve_reply(req, 0);
 }
 
@@ -156,16 +156,16 @@ static int copy_out(void *user, const void *data, size_t size)
 	return 0;
 }
 
-static int file_read(struct master_mount *m, ino_id ino, uint64_t offset, size_t size, content_sink *sink, void *user)
+static int file_read(struct tree *t, ino_id ino, uint64_t offset, size_t size, content_sink *sink, void *user)
 {
 	struct txn *txn;
 	struct node node;
-	const struct draft *d = draft_find(&m->live, ino);
-	int ret = live_read(&m->live, &txn);
+	const struct draft *d = draft_find(&t->live, ino);
+	int ret = live_read(&t->live, &txn);
 	if (ret == 0 && d && d->edit)
 		return content_edit_read(d->edit, txn, offset, size, sink, user);
 	if (ret == 0)
-		ret = node_live(&m->live, txn, ino, &node);
+		ret = node_live(&t->live, txn, ino, &node);
 	return ret < 0 ? ret : content_read(txn, &node, offset, size, sink, user);
 }
 
@@ -173,7 +173,7 @@ static int file_read(struct master_mount *m, ino_id ino, uint64_t offset, size_t
 static int reply_copied(fuse_req_t req, ino_id ino, uint64_t offset, size_t size)
 {
 	struct copying c = { .data = malloc(size) };
-	int ret = c.data ? file_read(mount_of(req), ino, offset, size, copy_out, &c) : -ENOMEM;
+	int ret = c.data ? file_read(tree_of(req), ino, offset, size, copy_out, &c) : -ENOMEM;
 	if (ret == 0)
 		fuse_reply_buf(req, c.data, c.bytes);
 	free(c.data);
@@ -183,11 +183,11 @@ static int reply_copied(fuse_req_t req, ino_id ino, uint64_t offset, size_t size
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	(void)fi;
-	struct master_mount *m = mount_of(req);
-	struct gathering g = { .pieces = m->pieces };
+	struct tree *t = tree_of(req);
+	struct gathering g = { .pieces = t->mount->pieces };
 	if (size > REQUEST_BYTES_MAX)
 		size = REQUEST_BYTES_MAX;
-	int ret = file_read(m, ino, (uint64_t)offset, size, gather, &g);
+	int ret = file_read(t, ino, (uint64_t)offset, size, gather, &g);
 	if (ret == 0)
 		fuse_reply_iov(req, g.pieces, (int)g.count);
 	else if (ret == -E2BIG)
@@ -196,16 +196,16 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 		serve_reply(req, ret);
 }
 
-static int file_seek(struct master_mount *m, ino_id ino, uint64_t offset, int whence, uint64_t *ret_offset)
+static int file_seek(struct tree *t, ino_id ino, uint64_t offset, int whence, uint64_t *ret_offset)
 {
 	struct txn *txn;
 	struct node node;
-	const struct draft *d = draft_find(&m->live, ino);
-	int ret = live_read(&m->live, &txn);
+	const struct draft *d = draft_find(&t->live, ino);
+	int ret = live_read(&t->live, &txn);
 	if (ret == 0 && d && d->edit)
 		return content_edit_seek(d->edit, txn, offset, whence, ret_offset);
 	if (ret == 0)
-		ret = node_live(&m->live, txn, ino, &node);
+		ret = node_live(&t->live, txn, ino, &node);
 	return ret < 0 ? ret : content_seek(txn, &node, offset, whence, ret_offset);
 }
 
@@ -213,7 +213,7 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct f
 {
 	(void)fi;
 	uint64_t found = 0;
-	int ret = whence == SEEK_DATA || whence == SEEK_HOLE ? file_seek(mount_of(req), ino, (uint64_t)offset, whence, &found) : -EINVAL;
+	int ret = whence == SEEK_DATA || whence == SEEK_HOLE ? file_seek(tree_of(req), ino, (uint64_t)offset, whence, &found) : -EINVAL;
 	if (ret < 0)
 		serve_reply(req, ret);
 	else
@@ -267,16 +267,16 @@ static bool size_is(struct live *live, ino_id ino, uint64_t size)
 	return live_read(live, &txn) == 0 && node_live(live, txn, ino, &node) == 0 && S_ISREG(node.mode) && node.size == size;
 }
 
-int file_truncate(struct master_mount *m, ino_id ino, uint64_t size)
+int file_truncate(struct tree *t, ino_id ino, uint64_t size)
 {
 	struct draft *d;
-	if (size_is(&m->live, ino, size))
+	if (size_is(&t->live, ino, size))
 		return 0;
-	int ret = edit_begin(&m->live, ino, CHUNK_BYTES_MAX, size == 0, &d);
+	int ret = edit_begin(&t->live, ino, CHUNK_BYTES_MAX, size == 0, &d);
 	if (ret < 0)
 		return ret;
-	ret = size > CONTENT_BYTES_MAX ? -EFBIG : content_edit_truncate(d->edit, m->live.writer, size);
-	return edit_end(&m->live, d, ret, false);
+	ret = size > CONTENT_BYTES_MAX ? -EFBIG : content_edit_truncate(d->edit, t->mount->work.writer, size);
+	return edit_end(&t->live, d, ret, false);
 }
 
 static int file_write_piece(struct live *live, ino_id ino, uint64_t offset, const void *data, size_t size, bool cached)
@@ -285,18 +285,18 @@ static int file_write_piece(struct live *live, ino_id ino, uint64_t offset, cons
 	int ret = edit_begin(live, ino, size, false, &d);
 	if (ret < 0)
 		return ret;
-	ret = content_edit_write(d->edit, live->writer, offset, data, size);
+	ret = content_edit_write(d->edit, live->work->writer, offset, data, size);
 	return edit_end(live, d, ret, cached);
 }
 
 /* At once where there is room, in small pieces where it is short. */
-static int file_write(struct master_mount *m, ino_id ino, uint64_t offset, const char *data, size_t size, bool cached)
+static int file_write(struct tree *t, ino_id ino, uint64_t offset, const char *data, size_t size, bool cached)
 {
 	while (size) {
-		size_t piece = m->live.pressed && size > PRESSED_BYTES ? PRESSED_BYTES : size;
-		int ret = file_write_piece(&m->live, ino, offset, data, piece, cached);
+		size_t piece = t->mount->work.pressed && size > PRESSED_BYTES ? PRESSED_BYTES : size;
+		int ret = file_write_piece(&t->live, ino, offset, data, piece, cached);
 		if (ret == -ENOSPC && piece > PRESSED_BYTES) {
-			m->live.pressed = true;
+			t->mount->work.pressed = true;
 			continue;
 		}
 		if (ret < 0)
@@ -310,7 +310,7 @@ static int file_write(struct master_mount *m, ino_id ino, uint64_t offset, const
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	int ret = file_write(mount_of(req), ino, (uint64_t)offset, data, size, fi->writepage);
+	int ret = file_write(tree_of(req), ino, (uint64_t)offset, data, size, fi->writepage);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else
@@ -318,39 +318,39 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 }
 
 /* Room for a file to be filled later is not set aside, but that there is some now is checked. */
-static int room_check(struct master_mount *m, uint64_t bytes)
+static int room_check(struct tree *t, uint64_t bytes)
 {
 	struct store_space space;
-	int ret = store_space(m->live.store, &space);
+	int ret = store_space(t->mount->work.store, &space);
 	return ret < 0 ? ret : bytes > space.free_bytes ? -ENOSPC : 0;
 }
 
-static int file_allocate(struct master_mount *m, ino_id ino, int mode, uint64_t offset, uint64_t length)
+static int file_allocate(struct tree *t, ino_id ino, int mode, uint64_t offset, uint64_t length)
 {
 	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
 	const bool clears = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
 	struct draft *d;
 	if (mode & ~known)
 		return -EOPNOTSUPP;
-	int ret = mode & FALLOC_FL_PUNCH_HOLE ? 0 : room_check(m, length);
+	int ret = mode & FALLOC_FL_PUNCH_HOLE ? 0 : room_check(t, length);
 	if (ret == 0)
-		ret = edit_begin(&m->live, ino, clears ? 2 * CHUNK_BYTES_MAX : 0, false, &d);
+		ret = edit_begin(&t->live, ino, clears ? 2 * CHUNK_BYTES_MAX : 0, false, &d);
 	if (ret < 0)
 		return ret;
 	uint64_t end = offset + length;
 	if (end > CONTENT_BYTES_MAX)
 		ret = -EFBIG;
 	if (ret == 0 && clears)
-		ret = content_edit_punch(d->edit, m->live.writer, offset, length);
+		ret = content_edit_punch(d->edit, t->mount->work.writer, offset, length);
 	if (ret == 0 && !(mode & FALLOC_FL_KEEP_SIZE) && end > content_edit_size(d->edit))
-		ret = content_edit_truncate(d->edit, m->live.writer, end);
-	return edit_end(&m->live, d, ret, false);
+		ret = content_edit_truncate(d->edit, t->mount->work.writer, end);
+	return edit_end(&t->live, d, ret, false);
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
 	(void)fi;
-	int ret = file_allocate(mount_of(req), ino, mode, (uint64_t)offset, (uint64_t)length);
+	int ret = file_allocate(tree_of(req), ino, mode, (uint64_t)offset, (uint64_t)length);
 	serve_reply(req, ret);
 }
 
@@ -359,18 +359,18 @@ static int source_get(struct live *live, ino_id ino, struct node *ret_node)
 {
 	struct draft *d = draft_find(live, ino);
 	int ret = draft_is_drafted(d) ? draft_save(live, d) : 0;
-	return ret < 0 ? ret : node_live(live, live->writer, ino, ret_node);
+	return ret < 0 ? ret : node_live(live, live->work->writer, ino, ret_node);
 }
 
-static int file_copy(struct master_mount *m, ino_id from, uint64_t from_offset, ino_id to, uint64_t to_offset, uint64_t size, uint64_t *ret_size)
+static int file_copy(struct tree *t, ino_id from, uint64_t from_offset, ino_id to, uint64_t to_offset, uint64_t size, uint64_t *ret_size)
 {
 	struct draft *d;
 	struct node source;
 	struct buffer list = BUFFER_INIT; /* the source's content, since records move when others are written */
-	int ret = edit_begin(&m->live, to, 2 * CHUNK_BYTES_MAX, false, &d);
+	int ret = edit_begin(&t->live, to, 2 * CHUNK_BYTES_MAX, false, &d);
 	if (ret < 0)
 		return ret;
-	ret = source_get(&m->live, from, &source);
+	ret = source_get(&t->live, from, &source);
 	if (ret == 0) {
 		buffer_add(&list, source.content.data, source.content.size);
 		source.content = buffer_slice(&list);
@@ -380,10 +380,10 @@ static int file_copy(struct master_mount *m, ino_id from, uint64_t from_offset, 
 		uint64_t there = from_offset < source.size ? source.size - from_offset : 0;
 		size = size < there ? size : there;
 		size = size < COPY_BYTES_MAX ? size : COPY_BYTES_MAX;
-		ret = size ? content_edit_share(d->edit, m->live.writer, to_offset, &source, from_offset, size) : 0;
+		ret = size ? content_edit_share(d->edit, t->mount->work.writer, to_offset, &source, from_offset, size) : 0;
 	}
 	buffer_fini(&list);
-	ret = edit_end(&m->live, d, ret, false);
+	ret = edit_end(&t->live, d, ret, false);
 	if (ret == 0)
 		*ret_size = size;
 	return ret;
@@ -394,7 +394,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, stru
 {
 	(void)from_fi, (void)to_fi;
 	uint64_t copied = 0;
-	int ret = flags ? -EINVAL : file_copy(mount_of(req), from, (uint64_t)from_offset, to, (uint64_t)to_offset, size, &copied);
+	int ret = flags ? -EINVAL : file_copy(tree_of(req), from, (uint64_t)from_offset, to, (uint64_t)to_offset, size, &copied);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else
@@ -416,9 +416,9 @@ static int file_publish(struct live *live, ino_id ino)
 
 static void reply_durable(fuse_req_t req, int ret)
 {
-	struct master_mount *m = mount_of(req);
-	if (ret == 0 && m->live.writer)
-		serve_park(m, req);
+	struct tree *t = tree_of(req);
+	if (ret == 0 && t->mount->work.writer)
+		serve_park(t->mount, req);
 	else
 		serve_reply(req, ret);
 }
@@ -426,7 +426,7 @@ static void reply_durable(fuse_req_t req, int ret)
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	(void)datasync, (void)fi;
-	int ret = file_publish(&mount_of(req)->live, ino);
+	int ret = file_publish(&tree_of(req)->live, ino);
 	reply_durable(req, ret);
 }
 
@@ -436,9 +436,9 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
  */
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct master_mount *m = mount_of(req);
-	const struct draft *d = draft_find(&m->live, ino);
-	if (!m->publish.options.sync_close) {
+	struct tree *t = tree_of(req);
+	const struct draft *d = draft_find(&t->live, ino);
+	if (!t->mount->publish.options.sync_close) {
 		fuse_reply_err(req, ENOSYS);
 		return;
 	}
@@ -446,7 +446,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		serve_reply(req, 0);
 		return;
 	}
-	int ret = file_publish(&m->live, ino);
+	int ret = file_publish(&t->live, ino);
 	reply_durable(req, ret);
 }
 

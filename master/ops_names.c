@@ -7,17 +7,17 @@
 
 /* --- finding */
 
-int serve_entry(struct master_mount *m, ino_id ino, struct fuse_entry_param *ret_entry)
+int serve_entry(struct tree *t, ino_id ino, struct fuse_entry_param *ret_entry)
 {
 	struct txn *txn;
 	struct node node;
-	int ret = live_read(&m->live, &txn);
+	int ret = live_read(&t->live, &txn);
 	if (ret == 0)
-		ret = node_live(&m->live, txn, ino, &node);
+		ret = node_live(&t->live, txn, ino, &node);
 	if (ret < 0)
 		return ret;
 	*ret_entry = (struct fuse_entry_param){ .ino = ino, .attr_timeout = KERNEL_MAY_CACHE, .entry_timeout = KERNEL_MAY_CACHE };
-	node_stat(&m->live, ino, &node, &ret_entry->attr);
+	node_stat(&t->live, ino, &node, &ret_entry->attr);
 	return 0;
 }
 
@@ -25,7 +25,7 @@ static void reply_entry(fuse_req_t req, ino_id ino, int ret)
 {
 	struct fuse_entry_param entry;
 	if (ret == 0)
-		ret = serve_entry(mount_of(req), ino, &entry);
+		ret = serve_entry(tree_of(req), ino, &entry);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else
@@ -39,16 +39,16 @@ static void reply_nothing(fuse_req_t req)
 	fuse_reply_entry(req, &nothing);
 }
 
-static int find(struct master_mount *m, ino_id parent, const char *text, ino_id *ret_ino)
+static int find(struct tree *t, ino_id parent, const char *text, ino_id *ret_ino)
 {
 	struct txn *txn;
 	struct name name;
 	struct named named;
 	int ret = name_of(parent, text, &name);
 	if (ret == 0)
-		ret = live_read(&m->live, &txn);
+		ret = live_read(&t->live, &txn);
 	if (ret == 0)
-		ret = name_find(txn, live_view(txn), &name, &named);
+		ret = name_find(txn, live_view(&t->live, txn), &name, &named);
 	if (ret == 0)
 		*ret_ino = named.child;
 	return ret;
@@ -57,7 +57,7 @@ static int find(struct master_mount *m, ino_id parent, const char *text, ino_id 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	ino_id ino = 0;
-	int ret = find(mount_of(req), parent, name, &ino);
+	int ret = find(tree_of(req), parent, name, &ino);
 	if (ret == 0 && !ino)
 		reply_nothing(req);
 	else
@@ -68,14 +68,14 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
 	(void)nlookup;
-	draft_forget(&mount_of(req)->live, ino);
+	draft_forget(&tree_of(req)->live, ino);
 	fuse_reply_none(req);
 }
 
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		draft_forget(&mount_of(req)->live, forgets[i].ino);
+		draft_forget(&tree_of(req)->live, forgets[i].ino);
 	fuse_reply_none(req);
 }
 
@@ -87,7 +87,7 @@ static int make(fuse_req_t req, ino_id parent, const char *text, struct node *no
 	struct creator creator = { context->uid, context->gid, (uint32_t)context->umask };
 	struct name name;
 	int ret = name_of(parent, text, &name);
-	return ret < 0 ? ret : name_create(&mount_of(req)->live, &name, node, &creator, false, ret_ino);
+	return ret < 0 ? ret : name_create(&tree_of(req)->live, &name, node, &creator, false, ret_ino);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -115,13 +115,13 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 	reply_entry(req, ino, ret);
 }
 
-static int target_get(struct master_mount *m, ino_id ino, char target[PATH_MAX + 1])
+static int target_get(struct tree *t, ino_id ino, char target[PATH_MAX + 1])
 {
 	struct txn *txn;
 	struct node node;
-	int ret = live_read(&m->live, &txn);
+	int ret = live_read(&t->live, &txn);
 	if (ret == 0)
-		ret = node_live(&m->live, txn, ino, &node);
+		ret = node_live(&t->live, txn, ino, &node);
 	if (ret < 0)
 		return ret;
 	if (!S_ISLNK(node.mode) || node.content.size > PATH_MAX)
@@ -134,7 +134,7 @@ static int target_get(struct master_mount *m, ino_id ino, char target[PATH_MAX +
 void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
 	char target[PATH_MAX + 1];
-	int ret = target_get(mount_of(req), ino, target);
+	int ret = target_get(tree_of(req), ino, target);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else
@@ -146,7 +146,7 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *text
 	struct name name;
 	int ret = name_of(parent, text, &name);
 	if (ret == 0)
-		ret = name_link(&mount_of(req)->live, &name, ino);
+		ret = name_link(&tree_of(req)->live, &name, ino);
 	reply_entry(req, ino, ret);
 }
 
@@ -157,7 +157,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *text)
 	struct name name;
 	int ret = name_of(parent, text, &name);
 	if (ret == 0)
-		ret = name_unlink(&mount_of(req)->live, &name);
+		ret = name_unlink(&tree_of(req)->live, &name);
 	serve_reply(req, ret);
 }
 
@@ -166,7 +166,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *text)
 	struct name name;
 	int ret = name_of(parent, text, &name);
 	if (ret == 0)
-		ret = name_rmdir(&mount_of(req)->live, &name);
+		ret = name_rmdir(&tree_of(req)->live, &name);
 	serve_reply(req, ret);
 }
 
@@ -177,6 +177,6 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t n
 	if (ret == 0)
 		ret = name_of(new_parent, new_text, &to);
 	if (ret == 0)
-		ret = name_rename(&mount_of(req)->live, &from, &to, flags);
+		ret = name_rename(&tree_of(req)->live, &from, &to, flags);
 	serve_reply(req, ret);
 }

@@ -27,7 +27,7 @@ int acl_follow_mode(struct live *live, struct txn *txn, ino_id ino, uint32_t mod
 {
 	struct slice value;
 	struct acl acl;
-	int ret = xattr_get(txn, ino, ACL_ACCESS, &value);
+	int ret = xattr_get(live, txn, ino, ACL_ACCESS, &value);
 	if (ret == -ENODATA)
 		return 0;
 	if (ret == 0)
@@ -52,12 +52,12 @@ static bool in_group(fuse_req_t req, uint32_t gid)
 
 /* --- changing */
 
-static int xattr_check_flags(struct txn *txn, ino_id ino, const char *name, int flags)
+static int xattr_check_flags(struct live *live, struct txn *txn, ino_id ino, const char *name, int flags)
 {
 	struct slice value;
 	if (!(flags & (XATTR_CREATE | XATTR_REPLACE)))
 		return 0;
-	int ret = xattr_get(txn, ino, name, &value);
+	int ret = xattr_get(live, txn, ino, name, &value);
 	if (ret == 0)
 		return flags & XATTR_CREATE ? -EEXIST : 0;
 	return ret == -ENODATA && flags & XATTR_CREATE ? 0 : ret;
@@ -66,7 +66,7 @@ static int xattr_check_flags(struct txn *txn, ino_id ino, const char *name, int 
 /* An access list sets the permission bits; one that says no more than they can is not kept. */
 static int access_list_set(fuse_req_t req, ino_id ino, struct node *node, const struct acl *acl)
 {
-	struct live *live = &mount_of(req)->live;
+	struct live *live = &tree_of(req)->live;
 	if (!in_group(req, node->gid))
 		node->mode &= ~(uint32_t)S_ISGID;
 	if (acl_mode(acl, &node->mode))
@@ -87,7 +87,7 @@ static int node_changed(struct live *live, struct txn *txn, ino_id ino, uint32_t
 
 static int xattr_set(fuse_req_t req, ino_id ino, const char *name, struct slice value, int flags)
 {
-	struct live *live = &mount_of(req)->live;
+	struct live *live = &tree_of(req)->live;
 	struct txn *txn;
 	struct node node;
 	struct acl acl;
@@ -102,7 +102,7 @@ static int xattr_set(fuse_req_t req, ino_id ino, const char *name, struct slice 
 	if (ret == 0)
 		ret = node_live(live, txn, ino, &node);
 	if (ret == 0)
-		ret = xattr_check_flags(txn, ino, name, flags);
+		ret = xattr_check_flags(live, txn, ino, name, flags);
 	if (ret == 0 && list && !access && !S_ISDIR(node.mode))
 		ret = -EACCES;
 	if (ret < 0)
@@ -128,7 +128,7 @@ static int xattr_remove(struct live *live, ino_id ino, const char *name)
 	if (ret == 0)
 		ret = node_live(live, txn, ino, &node);
 	if (ret == 0)
-		ret = xattr_get(txn, ino, name, &value);
+		ret = xattr_get(live, txn, ino, name, &value);
 	if (ret < 0)
 		return ret;
 	ret = xattr_delete(live, ino, name);
@@ -137,7 +137,7 @@ static int xattr_remove(struct live *live, ino_id ino, const char *name)
 
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	int ret = xattr_remove(&mount_of(req)->live, ino, name);
+	int ret = xattr_remove(&tree_of(req)->live, ino, name);
 	serve_reply(req, ret);
 }
 
@@ -155,13 +155,14 @@ static void reply_sized(fuse_req_t req, struct slice value, size_t size)
 
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
+	struct live *live = &tree_of(req)->live;
 	struct txn *txn;
 	struct slice value;
 	int ret = name_check(name);
 	if (ret == 0)
-		ret = live_read(&mount_of(req)->live, &txn);
+		ret = live_read(live, &txn);
 	if (ret == 0)
-		ret = xattr_get(txn, ino, name, &value);
+		ret = xattr_get(live, txn, ino, name, &value);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else
@@ -175,7 +176,7 @@ static int xattr_list(struct live *live, ino_id ino, bool trusted, struct buffer
 	struct record_cursor *cursor;
 	int ret = live_read(live, &txn);
 	if (ret == 0)
-		ret = record_cursor_new(txn, live_view(txn), &cursor);
+		ret = record_cursor_new(txn, live_view(live, txn), &cursor);
 	if (ret < 0)
 		return ret;
 	struct record_key prefix = record_prefix_xattrs(ino), key;
@@ -198,7 +199,7 @@ static int xattr_list(struct live *live, ino_id ino, bool trusted, struct buffer
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct buffer names = BUFFER_INIT;
-	int ret = xattr_list(&mount_of(req)->live, ino, fuse_req_ctx(req)->uid == 0, &names);
+	int ret = xattr_list(&tree_of(req)->live, ino, fuse_req_ctx(req)->uid == 0, &names);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else

@@ -30,7 +30,7 @@
 
 void publish_init(struct publish *p, struct live *live, const struct master_mount_options *options, const struct master_mount_listener *listener)
 {
-	*p = (struct publish){ .live = live, .options = *options, .listener = *listener, .cost = COST_FIRST, .untidy = true };
+	*p = (struct publish){ .live = live, .work = live->work, .options = *options, .listener = *listener, .cost = COST_FIRST, .untidy = true };
 }
 
 void publish_fini(struct publish *p)
@@ -63,7 +63,7 @@ static time_ns max_time(time_ns a, time_ns b)
 bool publish_served(struct publish *p, time_ns now)
 {
 	const struct live *live = p->live;
-	if (!live->writer)
+	if (!p->work->writer)
 		return false;
 	if (!p->written_since)
 		p->written_since = now;
@@ -71,7 +71,7 @@ bool publish_served(struct publish *p, time_ns now)
 		p->finished_since = now;
 	if (p->finished_since && now >= latest(p))
 		return true;
-	return txn_dirty_bytes(live->writer) + live->edit_bytes > DIRTY_BYTES_MAX;
+	return txn_dirty_bytes(p->work->writer) + p->work->edit_bytes > DIRTY_BYTES_MAX;
 }
 
 /* When the budget allows the next commit. (A mount that has been quiet for half of what a commit costs loses little by one in any case.) */
@@ -101,7 +101,7 @@ static int seal(struct publish *p, struct version_info *ret_info)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
-	struct txn *txn = p->live->writer;
+	struct txn *txn = p->work->writer;
 	int ret = version_seal(txn, now.tv_sec * SECOND + now.tv_nsec, "", ret_info);
 	if (ret < 0)
 		return ret;
@@ -112,18 +112,36 @@ static int seal(struct publish *p, struct version_info *ret_info)
 	return ret == -DRS_ETOOBIG ? 0 : ret;
 }
 
+/* What should have been published and could not be, in any tree. */
+static int trees_settle(struct work *work)
+{
+	int ret = 0;
+	for (struct live *live = work->trees; live && ret == 0; live = live->next)
+		if (live->unsettled)
+			ret = draft_settle_all(live);
+	return ret;
+}
+
+static int trees_spill(struct work *work)
+{
+	int ret = 0;
+	for (struct live *live = work->trees; live && ret == 0; live = live->next)
+		ret = draft_spill_all(live);
+	return ret;
+}
+
 static int commit(struct publish *p)
 {
 	struct live *live = p->live;
 	struct version_info info = { 0 };
-	int ret = live->unsettled ? draft_settle_all(live) : 0;
+	int ret = trees_settle(p->work);
 	if (ret == 0)
-		ret = draft_spill_all(live);
-	if (ret == 0 && live->finished && version_dirty(live->writer))
+		ret = trees_spill(p->work);
+	if (ret == 0 && live->finished && version_dirty(p->work->writer))
 		ret = seal(p, &info);
-	if (ret < 0 && !live->broken)
-		live->broken = ret;
-	ret = live_commit(live);
+	if (ret < 0 && !p->work->broken)
+		p->work->broken = ret;
+	ret = work_commit(p->work);
 	if (ret < 0)
 		return ret;
 	live->finished = false;
@@ -138,8 +156,8 @@ static int commit(struct publish *p)
 
 int publish_commit(struct publish *p)
 {
-	if (!p->live->writer)
-		return p->live->broken;
+	if (!p->work->writer)
+		return p->work->broken;
 	time_ns began = publish_clock();
 	int ret = commit(p);
 	account(p, began, publish_clock());
@@ -169,11 +187,11 @@ static int horizon_wanted(struct publish *p, struct txn *txn, version_t *ret_hor
 	clock_gettime(CLOCK_REALTIME, &now);
 	int64_t old = now.tv_sec * SECOND + now.tv_nsec - (time_ns)p->options.retain_ms * MILLISECOND;
 	version_t horizon = txn_state(txn)->horizon;
-	uint64_t keep = p->live->pressed || p->options.retain_versions == 0 ? 1 : p->options.retain_versions;
+	uint64_t keep = p->work->pressed || p->options.retain_versions == 0 ? 1 : p->options.retain_versions;
 	for (unsigned passed = 0; p->retained > keep && passed < TIDY_VERSIONS; passed++) {
 		struct version_info next;
 		int ret = version_next(txn, horizon, &next);
-		if (ret == -ENOENT || (ret == 0 && ((next.time_ns > old && !p->live->pressed) || next.version > txn_state(txn)->current)))
+		if (ret == -ENOENT || (ret == 0 && ((next.time_ns > old && !p->work->pressed) || next.version > txn_state(txn)->current)))
 			break;
 		if (ret < 0)
 			return ret;
@@ -187,7 +205,7 @@ static int horizon_wanted(struct publish *p, struct txn *txn, version_t *ret_hor
 static int tidy_versions(struct publish *p, bool *ret_more)
 {
 	struct txn *txn;
-	int ret = live_read(p->live, &txn);
+	int ret = work_read(p->work, &txn);
 	if (ret == 0 && !p->retained)
 		ret = count_retained(p, txn);
 	if (ret == 0 && !p->retiring)
@@ -195,7 +213,7 @@ static int tidy_versions(struct publish *p, bool *ret_more)
 	if (ret < 0 || (!p->retiring && p->horizon == txn_state(txn)->horizon))
 		return ret;
 	bool done = false;
-	ret = live_change(p->live, TIDY_BYTES, true, &txn);
+	ret = work_change(p->work, TIDY_BYTES, true, &txn);
 	if (ret == 0)
 		ret = retire_step(txn, p->horizon, TIDY_WORK, NULL, NULL, &done);
 	p->retiring = !done;
@@ -208,9 +226,9 @@ static int tidy_chunks(struct publish *p, bool *ret_more)
 {
 	struct txn *txn;
 	bool more = false;
-	int ret = live_change(p->live, TIDY_BYTES, true, &txn);
+	int ret = work_change(p->work, TIDY_BYTES, true, &txn);
 	if (ret == 0)
-		ret = draft_spill_all(p->live);
+		ret = trees_spill(p->work);
 	if (ret == 0)
 		ret = chunk_collect(txn, TIDY_WORK, &more);
 	*ret_more |= more;
@@ -219,15 +237,14 @@ static int tidy_chunks(struct publish *p, bool *ret_more)
 
 time_ns publish_tidy_due(const struct publish *p, time_ns served_at)
 {
-	bool soon = (p->untidy || p->live->pressed) && !p->stuck;
+	bool soon = (p->untidy || p->work->pressed) && !p->stuck;
 	return soon ? max_time(served_at, p->tidied_at) + TIDY_QUIET : p->tidied_at + TIDY_INTERVAL;
 }
 
 /* A bit of all that there is to do. */
 static int tidy_step(struct publish *p)
 {
-	struct live *live = p->live;
-	bool more = false, collect = p->untidy || live->pressed;
+	bool more = false, collect = p->untidy || p->work->pressed;
 	int ret = tidy_versions(p, &more);
 	if (ret == 0 && (collect || p->untidy))
 		ret = tidy_chunks(p, &more);
@@ -236,24 +253,21 @@ static int tidy_step(struct publish *p)
 	return p->stuck ? 0 : ret;
 }
 
-static void drop_empty_writer(struct live *live)
+static void drop_empty_writer(struct work *work)
 {
-	if (live->writer && txn_dirty_bytes(live->writer) == 0) {
-		txn_abort(live->writer);
-		live->writer = NULL;
-	}
+	if (work->writer && txn_dirty_bytes(work->writer) == 0)
+		work_drop(work);
 }
 
 int publish_tidy(struct publish *p, time_ns now)
 {
-	struct live *live = p->live;
-	bool began = !live->writer;
+	bool began = !p->work->writer;
 	int ret = tidy_step(p);
-	live->pressed &= p->untidy;
+	p->work->pressed &= p->untidy;
 	p->tidied_at = now;
 	if (began)
-		drop_empty_writer(live);
-	if (live->writer && !p->written_since)
+		drop_empty_writer(p->work);
+	if (p->work->writer && !p->written_since)
 		p->written_since = now;
 	return ret;
 }
@@ -269,6 +283,6 @@ int publish_make_room(struct publish *p)
 		ret = tidy_step(p);
 	while (ret == 0 && p->untidy && !p->stuck && publish_clock() < end);
 	p->making_room = false;
-	drop_empty_writer(p->live);
+	drop_empty_writer(p->work);
 	return ret < 0 ? ret : publish_commit(p);
 }

@@ -17,7 +17,8 @@
 #define TIME_NEVER INT64_MAX
 
 struct publish {
-	struct live *live;
+	struct live *live;       /* the main tree, whose finished changes become versions */
+	struct work *work;
 	struct master_mount_options options;
 	struct master_mount_listener listener;
 	time_ns finished_since;  /* 0: nothing is finished */

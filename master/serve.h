@@ -17,13 +17,21 @@
 #define REQUEST_BYTES_MAX (1u << 20)
 #define READ_PIECES_MAX 512
 
-struct master_mount {
+/* A live tree with the FUSE session that shows it. */
+struct tree {
+	struct master_mount *mount;
 	struct live live;
-	struct publish publish;
 	struct fuse_session *session;
 	char *mountpoint;
+	bool mounted;
+};
+
+struct master_mount {
+	struct work work;
+	struct publish publish;
+	struct tree main;              /* the volume's */
 	pthread_t thread;
-	bool started, mounted;
+	bool started;
 	int wake_fd;                   /* readable: look at 'stopping' */
 	atomic_bool stopping;
 	atomic_bool serving;
@@ -33,7 +41,7 @@ struct master_mount {
 	struct iovec pieces[READ_PIECES_MAX];
 };
 
-static inline struct master_mount *mount_of(fuse_req_t req)
+static inline struct tree *tree_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
 }
@@ -43,7 +51,7 @@ void serve_park(struct master_mount *, fuse_req_t);
 /* The reply that an operation without results gets: 0 or a negative error of any kind. */
 void serve_reply(fuse_req_t, int ret);
 /* A node for the kernel to keep. */
-int serve_entry(struct master_mount *, ino_id, struct fuse_entry_param *ret_entry);
+int serve_entry(struct tree *, ino_id, struct fuse_entry_param *ret_entry);
 
 /* ops_attributes.c */
 void op_getattr(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
@@ -69,7 +77,7 @@ void op_readdir(fuse_req_t, fuse_ino_t, size_t size, off_t, struct fuse_file_inf
 void op_readdirplus(fuse_req_t, fuse_ino_t, size_t size, off_t, struct fuse_file_info *);
 
 /* ops_files.c */
-int file_truncate(struct master_mount *, ino_id, uint64_t size);
+int file_truncate(struct tree *, ino_id, uint64_t size);
 void op_create(fuse_req_t, fuse_ino_t parent, const char *name, mode_t, struct fuse_file_info *);
 void op_open(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void op_read(fuse_req_t, fuse_ino_t, size_t size, off_t, struct fuse_file_info *);

@@ -177,18 +177,22 @@ static void reason_of(const struct hook_result *r, char reason[DRS_REASON_BYTES_
 }
 
 /* A version is tried again and again: each finding is logged once. */
-static void log_check(const struct check *c, const struct hook_result *r)
+static void found(struct check *c, const struct hook_result *r, const char *what)
 {
+	struct command_status *s = &c->status;
+
 	if (r->good)
-		log_info("the check accepts version %llu", (unsigned long long)c->status.version);
-	else if (c->status.result_version != c->status.version || !same_result(&c->status.result, r))
-		log_result(LOG_LEVEL_WARNING, "the check refuses", c->status.version, r);
+		log_info("the check accepts version %llu", (unsigned long long)s->version);
+	else if (s->result_version != s->version || !same_result(&s->result, r))
+		log_result(LOG_LEVEL_WARNING, what, s->version, r);
+	s->result = *r;
+	s->result_version = s->version;
 }
 
-static void on_checked(void *user, const struct hook_result *found)
+static void on_checked(void *user, const struct hook_result *result)
 {
 	struct check *c = user;
-	struct hook_result r = *found;
+	struct hook_result r = *result;
 	char reason[DRS_REASON_BYTES_MAX] = "";
 
 	if (r.good && c->mount_ended) {
@@ -196,9 +200,7 @@ static void on_checked(void *user, const struct hook_result *found)
 		strcpy(r.words, "its tree was unmounted meanwhile");
 	}
 	end(c);
-	log_check(c, &r);
-	c->status.result = r;
-	c->status.result_version = c->status.version;
+	found(c, &r, "the check refuses");
 	if (!r.good)
 		reason_of(&r, reason);
 	c->done(c->user, r.good ? 0 : -DRS_EREFUSED, reason);
@@ -226,9 +228,7 @@ static int not_begun(struct check *c, int error, const char *what, char reason[D
 	snprintf(r.words, sizeof(r.words), "%s: %s", what, error_text(error));
 	snprintf(r.output, sizeof(r.output), "%.400s", c->tree);
 	end(c);
-	log_check(c, &r);
-	c->status.result = r;
-	c->status.result_version = c->status.version;
+	found(c, &r, "there can be no check of");
 	snprintf(reason, DRS_REASON_BYTES_MAX, "%.80s (%.400s)", r.words, c->tree);
 	return error;
 }

@@ -1,6 +1,7 @@
 /*
- * The administrator's commands on a slave, of the options check and after: 'check' accepts or refuses a version before anybody sees it (R4.2), with its tree
- * mounted read-only at STATE/prepared for as long as it runs; 'after' runs when a version has become visible. Both beside the loop; on the node's thread.
+ * The administrator's commands on a slave, of the options check and after: 'check' accepts or refuses a version before anybody sees it (R4.2),
+ * with its tree mounted read-only at STATE/prepared for as long as it runs; 'after' runs when a version has become visible. Both run beside
+ * the loop; calls are made on the node's thread.
  */
 #ifndef SLAVE_CHECK_H
 #define SLAVE_CHECK_H
@@ -26,8 +27,8 @@ int check_new(struct event_base *, struct store *, const struct config *, struct
 void check_free(struct check *);
 bool check_configured(const struct check *);
 /*
- * Have 'version', whose records are all in the store, checked, while 'shown' is what others see. 0: 'done' is called later, with 0 (accepted) or -DRS_EREFUSED and the
- * reason in words. Errors (its tree cannot be mounted, the command cannot be started) give the reason at once. One at a time.
+ * Have 'version', whose records are all in the store, checked, while 'shown' is what others see. 0: 'done' is called later, with 0 (accepted) or
+ * -DRS_EREFUSED and the reason in words. Errors (its tree cannot be mounted, the command cannot be started) give the reason at once. One at a time.
  */
 int check_begin(struct check *, version_t version, version_t shown, char ret_reason[DRS_REASON_BYTES_MAX]);
 void check_on_done(struct check *, void (*done)(void *user, int error, const char *reason), void *user);

@@ -126,7 +126,7 @@ struct slave_core {
 	uint32_t retry_gap_ms;
 	int failure;                    /* the last one, until something succeeds */
 	bool check_refused;             /* it is WAITING because a check on this server did not accept the version */
-	struct drs_version refused;     /* the newest that was known of then */
+	struct drs_version refused;     /* that one, or the newest that was known of then */
 
 	struct drs_version proposed;    /* that is being prepared, or was last */
 	time_ms prepare_due;            /* when the preparing ends by itself */
@@ -275,11 +275,11 @@ static void wait_and_retry(struct slave_core *s, int error, time_ms now)
 }
 
 /* What a check did not accept is not tried again soon, unless there is something newer to try. */
-static void wait_for_newer(struct slave_core *s, int error, time_ms now)
+static void wait_for_newer(struct slave_core *s, const struct drs_version *refused, int error, time_ms now)
 {
 	work_move(s, WORK_WAITING, now, "check refused");
 	s->check_refused = true;
-	s->refused = s->known;
+	s->refused = greater(s, refused, &s->version) ? *refused : s->known;
 	s->failure = error;
 	s->retry_due = now + REFUSED_CHECK_RETRY_MS;
 }
@@ -320,12 +320,17 @@ static void answer(struct slave_core *s, const struct drs_version *version, enum
 }
 
 /* Nothing of it was ever seen, so that nothing has to be taken back: what is staged may be thrown away. */
+static void unprepare(struct slave_core *s, time_ms now, const char *why, struct actions *out)
+{
+	act(out, ACTION_UNPREPARE);
+	work_move(s, WORK_IDLE, now, why);
+}
+
 static void prepare_end(struct slave_core *s, time_ms now, const char *why, struct actions *out)
 {
 	if (s->work == WORK_FETCHING)
 		act(out, ACTION_PULL_STOP)->request = s->request;
-	act(out, ACTION_UNPREPARE);
-	work_move(s, WORK_IDLE, now, why);
+	unprepare(s, now, why, out);
 }
 
 static void stage(struct slave_core *s, struct slice delta, time_ms now, struct actions *out)
@@ -352,7 +357,7 @@ static void on_unstaged(struct slave_core *s, const struct event *e, struct acti
 	if (s->work != WORK_STAGING)
 		return;
 	if (s->link != LINK_JOINED) {
-		prepare_end(s, e->now, "no link to fetch by", out);
+		unprepare(s, e->now, "no link to fetch by", out);
 		return;
 	}
 	work_move(s, WORK_FETCHING, e->now, "not here");
@@ -375,7 +380,7 @@ static void on_checked(struct slave_core *s, const struct event *e, struct actio
  */
 static void prepare_failed(struct slave_core *s, int error, time_ms now, struct actions *out)
 {
-	prepare_end(s, now, "failed", out);
+	unprepare(s, now, "failed", out);
 	if (error == -DRS_EDIGEST && !s->heal) {
 		s->heal = true;
 		if (s->link == LINK_JOINED) {
@@ -538,10 +543,13 @@ static void on_failed(struct slave_core *s, const struct event *e, struct action
 	s->committing_prepared = false;
 	if (refused || is_full(e->error))
 		answer_not_in_sync(s, e->error, out);
-	if (refused)
-		wait_for_newer(s, e->error, e->now);
-	else
+	if (!refused) {
 		wait_and_retry(s, e->error, e->now);
+		return;
+	}
+	wait_for_newer(s, &e->version, e->error, e->now);
+	leave_refused(s, e->now); /* while it was checked a newer one came */
+	advance(s, NULL, e->now, out);
 }
 
 /* --- the link --- */

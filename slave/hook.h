@@ -1,7 +1,7 @@
 /*
- * A command of the administrator's (check, after), run beside the loop: nothing waits for it. It is a process group of its own, so that it can be ended
- * with all that it started; what it prints is read as it comes, however much it is, and the end of it kept. Everything happens on the loop's
- * thread; other children of this process are not disturbed, since only this one is waited for, by its pidfd.
+ * A command of the administrator's (check, after), run beside the loop: nothing waits for it. It is a process group of its own, so that it can
+ * be ended with all that it started; what it prints is read as it comes, however much it is, and the end of it kept. Everything happens on
+ * the loop's thread; other children of this process are not disturbed, since only this one is waited for, by its pidfd.
  */
 #ifndef SLAVE_HOOK_H
 #define SLAVE_HOOK_H

@@ -6,8 +6,8 @@
  * the next: answers about what is about to change get timeout 0, everything of that which the kernel holds is invalidated, then
  * the shown version moves in one store.
  *
- * A second one may show a fixed version, that is prepared and not current (R4.5): its records stand in the store under their number, and a view at that
- * number sees them.
+ * A second one may show a fixed version, that is prepared and not current (R4.5): its records stand in the store under their number, and a
+ * view at that number sees them.
  */
 #ifndef SLAVE_MOUNT_H
 #define SLAVE_MOUNT_H
@@ -28,8 +28,8 @@ int slave_mount_new(struct store *, const struct slave_mount_options *, void (*e
 		    struct slave_mount **ret_mount);
 int slave_mount_start(struct slave_mount *); /* mounted when it returns 0 */
 /*
- * Not for a mount of a fixed version. Show the store's current version, which has just been committed. Called by the store's writer, one flip at a time; on return nobody
- * sees the old one but who holds it open. After an error the old one goes on being shown, whole; try again.
+ * Show the store's current version, which has just been committed; not for a mount of a fixed version. Called by the store's writer, one flip at a
+ * time; on return nobody sees the old one but who holds it open. After an error the old one goes on being shown, whole; try again.
  */
 int slave_mount_flip(struct slave_mount *);
 version_t slave_mount_shown(const struct slave_mount *);

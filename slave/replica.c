@@ -6,8 +6,9 @@
  * A pull's transaction stays open over many frames, since every commit writes the disk; it is committed when it has grown, when
  * the pull pauses or ends, and before anything else writes. What is committed of a pull is resumed after an interruption (R7.2).
  *
- * Two phase: a prepare is staged like a pull, or from the delta that came along, and ends with the commit that makes the stage durable. It becomes
- * the version by a second commit, or is left over; what is left over is resumed if it is wanted after all, and else dropped when tidying.
+ * Two phase: a prepare is staged like a pull, or from the delta that came along, and ends with the commit that makes the stage durable. It
+ * becomes the version by a second commit, or is left over; what is left over is resumed if it is wanted after all, and else dropped when
+ * tidying.
  *
  * With a check configured one phase has these two steps as well: stage durably, let the check look, commit. While it looks nothing else is done; its
  * answer comes by replica_checked().
@@ -64,7 +65,7 @@ struct replica {
 	bool retiring;
 	void (*changed)(void *user);
 	void *changed_user;
-	struct replica_user of;   /* whoever put us together */
+	struct replica_user owner; /* whoever put us together */
 	char trouble[DRS_REASON_BYTES_MAX + 64];
 	char reason[DRS_REASON_BYTES_MAX]; /* of the last error */
 };
@@ -113,10 +114,10 @@ void replica_on_changed(struct replica *r, void (*changed)(void *user), void *us
 
 void replica_set_user(struct replica *r, const struct replica_user *user)
 {
-	if (r->duty != DUTY_NONE && r->of.check_cancel)
-		r->of.check_cancel(r->of.user);
+	if (r->duty != DUTY_NONE && r->owner.check_cancel)
+		r->owner.check_cancel(r->owner.user);
 	r->duty = DUTY_NONE;
-	r->of = user ? *user : (struct replica_user){ 0 };
+	r->owner = user ? *user : (struct replica_user){ 0 };
 }
 
 /* ---- trouble, in words */
@@ -263,8 +264,8 @@ static void show(struct replica *r)
 		return;
 	}
 	FAULT("slave.flipped.after");
-	if (r->mount && r->unannounced && r->of.shown)
-		r->of.shown(r->of.user, slave_mount_shown(r->mount));
+	if (r->mount && r->unannounced && r->owner.shown)
+		r->owner.shown(r->owner.user, slave_mount_shown(r->mount));
 	r->unannounced = false;
 }
 
@@ -307,7 +308,7 @@ static int drop_stage(struct replica *r)
 /* The check refused it, and there is a newer version: to go on from what is staged would only lead to the same one again. */
 static bool is_overtaken(const struct replica *r, version_t staged)
 {
-	return staged == r->refused && (!r->of.known || r->of.known(r->of.user) > staged);
+	return staged == r->refused && (!r->owner.known || r->owner.known(r->owner.user) > staged);
 }
 
 /* To heal by a complete copy, the remains of another kind of pull are of no use. */
@@ -455,10 +456,10 @@ static int commit_stage(struct replica *r, struct drs_version *ret_version)
 
 static bool is_checked(const struct replica *r)
 {
-	return r->of.check_begin != NULL;
+	return r->owner.check_begin != NULL;
 }
 
-/* All of it is here, is what the master has, and is durable. Commits nothing of what was there before. */
+/* All of it is here, is what the master has, and is made durable; still nobody sees it. */
 static int keep_stage(struct replica *r, version_t *ret_version, version_t *ret_current)
 {
 	int error = pull_txn(r);
@@ -481,7 +482,7 @@ static int keep_stage(struct replica *r, version_t *ret_version, version_t *ret_
 /* -EINPROGRESS; else why it could not be begun. */
 static int begin_check(struct replica *r, enum duty duty, version_t version, version_t current)
 {
-	int error = r->of.check_begin(r->of.user, version, current, r->reason);
+	int error = r->owner.check_begin(r->owner.user, version, current, r->reason);
 
 	if (error == 0) {
 		r->duty = duty;
@@ -498,7 +499,7 @@ static int begin_check(struct replica *r, enum duty duty, version_t version, ver
 static void end_check(struct replica *r)
 {
 	if (r->duty != DUTY_NONE)
-		r->of.check_cancel(r->of.user);
+		r->owner.check_cancel(r->owner.user);
 	r->duty = DUTY_NONE;
 }
 
@@ -558,7 +559,7 @@ void replica_checked(struct replica *r, int error, const char *why)
 		error = commit_stage(r, &led_to);
 	else
 		refuse(r, version);
-	r->of.done(r->of.user, error, &led_to);
+	r->owner.done(r->owner.user, error, &led_to);
 }
 
 /* A prepare's stage is still needed once all of it is here. */
@@ -631,8 +632,9 @@ static int commit_at_once(struct replica *r, struct slice delta, struct version_
 /* Stage a small delta as a pull would have done. What was staged before is gone then. */
 static int stage_small(struct replica *r, struct slice delta)
 {
+	stage_free(r->stage);
+	r->stage = NULL;
 	int error = stage_new(r->store, &r->stage);
-
 	if (error == 0)
 		error = pull_txn(r);
 	if (error == 0)

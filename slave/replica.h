@@ -16,8 +16,8 @@ struct slave_mount;
 struct replica_user {
 	void *user;
 	/*
-	 * Have a version checked whose records are all here, while 'shown' is what others see. 0: the answer comes by replica_checked(), later. An error: it could not be
-	 * begun, and *ret_reason says why. NULL: versions are not checked.
+	 * Have a version checked whose records are all here, while 'shown' is what others see. 0: the answer comes by replica_checked(), later. An
+	 * error: it could not be begun, and *ret_reason says why. NULL: versions are not checked.
 	 */
 	int (*check_begin)(void *user, version_t version, version_t shown, char ret_reason[DRS_REASON_BYTES_MAX]);
 	void (*check_cancel)(void *user); /* end the check that was begun; no answer. Goes with check_begin */

@@ -1,5 +1,6 @@
 /*
  * The slave daemon. The node's thread hears the master, applies deltas (replica.h) and flips the mount; the mount's threads only read.
+ * Versions are checked before they show, and followed by a command, where the administrator configured one (check.h).
  * The mount appears when there is something to show: at once from the cache, or as wait_first and wait_master say (R7.1).
  */
 #include "slave/run.h"
@@ -243,8 +244,8 @@ static json_t *status(void *user)
 	if (!*trouble && s.error < 0)
 		trouble = error_text(s.error);
 	run_hex(state.did.bytes, sizeof(state.did.bytes), did);
-	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:o,s:s,s:s,s:I,s:s,s:o,s:o,s:b,s:o,s:o,s:b,s:o,s:o,s:o}", "role", "slave", "name", d->config->name, "did", did,
-			 "version", (json_int_t)state.current, "known", (json_int_t)fs_version_number(&s.known), "digest",
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:o,s:s,s:s,s:I,s:s,s:o,s:o,s:b,s:o,s:o,s:b,s:o,s:o,s:o}", "role", "slave", "name",
+			 d->config->name, "did", did, "version", (json_int_t)state.current, "known", (json_int_t)fs_version_number(&s.known), "digest",
 			 run_json_digest(&state.digest), "state", slave_state_name(s.state), "master", d->config->master, "beat_ms",
 			 (json_int_t)(s.beat_seen ? node_now() - s.beat_seen : -1), "path", run_path_name(s.path), "trouble", run_json_text(trouble),
 			 "mountpoint", run_json_text(d->config->mountpoint), "mounted", d->mount != NULL, "pull", pull_status(d), "prepared",

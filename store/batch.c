@@ -269,11 +269,16 @@ int batch_begin(struct txn *txn, const char *name, bool transient, int64_t begun
 	return error;
 }
 
-/* Drop what stands under its numbers; 'waiting' first, since that is the smaller part. */
+/* What was not finished goes in a call of its own. */
 static int drop_records(struct txn *txn, uint32_t id, size_t work_max, bool *ret_done)
 {
+	struct record_key key = { .size = 0 };
+	int waiting = version_change_next(txn, batch_waiting(id), &key);
+	if (waiting <= 0)
+		return waiting ? waiting : version_drop_at(txn, batch_draft(id), work_max, ret_done);
 	int error = version_drop_at(txn, batch_waiting(id), work_max, ret_done);
-	return error || !*ret_done ? error : version_drop_at(txn, batch_draft(id), work_max, ret_done);
+	*ret_done = false;
+	return error;
 }
 
 int batch_drop(struct txn *txn, uint32_t id, size_t work_max, bool *ret_done)

@@ -70,7 +70,7 @@ int batch_admit(struct txn *, uint32_t id);
 /*
  * Have the batch stand on the current version. Keys that both the batch and versions after its base changed are told to 'conflict' (which may be NULL) and nothing
  * changes: returns their number. Not a conflict, since it can be merged: a directory's times and link count, where names in it changed on both sides, and
- * any of its attributes that only one side changed; the same value on both sides. A conflict as well: a directory that the batch moved to
+ * any of its attributes that only one side changed; the same value on both sides (but not a directory that both removed). A conflict as well: a directory that the batch moved to
  * below itself by what the tree did meanwhile; a record of the batch that would hang in the air, since the tree removed the node it belongs to, or the other
  * way round (merge.c has the table); a key that the live draft has. Open transaction's pending changes do not count: seal them before (-EBUSY if
  * some are pending, or it is proposed).

@@ -11,12 +11,13 @@
  *   moves a       moved another, so that they would  the node
  *    directory     be below each other
  *   takes a name  took it away as well, and the node the name: perhaps both gave it a new one
- *    away          is still there
+ *    away          is still there, or a directory
  *
  * A file that is open for writing in the live tree counts as changed (as far as it is in the store: what the mount holds in memory it knows itself).
  */
 #include "store/merge.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -144,26 +145,30 @@ static int node_stays(const struct merge *m, ino_id ino, bool *ret_stays)
 	return error;
 }
 
-static int name_child(const struct record_slot *slot, ino_id *ret_child)
+static int name_child(const struct record_slot *slot, ino_id *ret_child, uint8_t *ret_type)
 {
-	uint8_t type;
 	*ret_child = 0;
-	return slot->live ? name_decode(slot->value, ret_child, &type) : 0;
+	*ret_type = DT_UNKNOWN;
+	return slot->live ? name_decode(slot->value, ret_child, ret_type) : 0;
 }
 
-/* Both took the name from what had it. That goes together if the node is gone on both sides; else it may have got two names for one. */
+/*
+ * Both took the name from what had it. That goes together if the node is gone on both sides; else it may have got two names for one. (If the batch has no record of
+ * a node that the tree removed it gave it another name: that is the conflict then.) A directory that both removed was counted down in its parent by both.
+ */
 static int name_merge(const struct merge *m, const struct sides *s, enum merge_outcome *ret_outcome)
 {
 	ino_id had, has;
+	uint8_t type, type_now;
 	struct record_slot now = { .live = false }, ours = { .live = false };
-	int error = name_child(&s->base, &had);
+	int error = name_child(&s->base, &had, &type);
 	if (!error)
-		error = name_child(&s->now, &has);
+		error = name_child(&s->now, &has, &type_now);
 	if (!error && had && had != has) {
 		error = node_now(m, had, &now);
 		if (!error)
 			error = node_ours(m, had, &ours);
-		if (!error && (now.live || !ours.present || ours.live))
+		if (!error && (now.live || ours.live || type == DT_DIR))
 			return -DRS_ECONFLICT;
 	}
 	*ret_outcome = MERGE_SAME;
@@ -285,6 +290,7 @@ static int record_fits(const struct check *c, const struct record_key *key, bool
 {
 	struct record_slot slot;
 	ino_id child;
+	uint8_t type;
 	int error = record_slot_exact(c->m->txn, key, c->m->draft, &slot);
 	*ret_fits = true;
 	if (error)
@@ -294,7 +300,7 @@ static int record_fits(const struct check *c, const struct record_key *key, bool
 	if (!slot.live)
 		return 0;
 	if (record_key_kind(key) == RECORD_NAME) {
-		error = name_child(&slot, &child);
+		error = name_child(&slot, &child, &type);
 		if (!error)
 			error = node_stays(c->m, child, ret_fits);
 		if (error || !*ret_fits)

@@ -80,10 +80,10 @@ static void fill(char content[CONTENT_BYTES], uint64_t round)
 
 static void write_files(const char *view, size_t files, uint64_t round)
 {
-	char content[CONTENT_BYTES], path[PATH_MAX];
+	char content[CONTENT_BYTES], path[2 * PATH_MAX];
 	fill(content, round);
 	for (size_t i = 0; i < files; i++) {
-		snprintf(path, sizeof(path), "%s/file%zu", view, i);
+		snprintf(path, sizeof(path), "%.*s/file%zu", PATH_MAX, view, i);
 		int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 		if (fd < 0 || write(fd, content, sizeof(content)) != sizeof(content) || close(fd) < 0)
 			die(path);
@@ -151,10 +151,10 @@ int main(int argc, char **argv)
 		struct child commit = start((char *[]){ argv[3], "batch", "commit", "--state", argv[4], "--json", "bench", NULL });
 		spreads[round] = spread(argv + 5, slaves, files, first + round);
 		finish(&commit, answer);
-		const char *ms = strstr(answer, "\"ms\": ");
-		if (!ms)
+		const char *us = strstr(answer, "\"us\":");
+		if (!us)
 			die(answer);
-		commits[round] = strtod(ms + strlen("\"ms\": "), NULL) * 1000;
+		commits[round] = strtod(us + strlen("\"us\":"), NULL);
 		pause_us(3000 + random() % 4000);
 	}
 	sample_print("commit", commits + 1, rounds); /* the first round warms up */

@@ -246,7 +246,7 @@ static void map_voted(void *user)
 static void map_two_phase_done(void *user, const struct drs_version *v, int error)
 {
 	struct map_master *m = user;
-	if (map_number(v) == m->proposed) {
+	if (map_number(v) == m->proposed && error != -EBUSY) {
 		map_voted(m);
 		m->proposed = 0;
 	}

@@ -11,6 +11,7 @@
 #define WITHIN_MS  10000 /* generous: the machine is shared */
 
 struct domain {
+	bool unicast; /* no group */
 	struct map_master master;
 	struct node_config config;
 	size_t count;
@@ -62,6 +63,8 @@ static void domain_start(struct domain *d, unsigned salt, size_t slaves, size_t 
 {
 	log_init("test", LOG_LEVEL_ERROR);
 	map_config(&d->config, "hub", salt);
+	if (d->unicast)
+		*d->config.group = 0;
 	d->master.bytes = bytes;
 	map_master_start(&d->master, &d->config);
 	snprintf(d->config.listen, sizeof(d->config.listen), "127.0.0.1:%u", node_link_port(d->master.node));
@@ -101,6 +104,13 @@ static void expect_done(struct domain *d, uint64_t version, int error)
 		cr_assert(all_have(d, version));
 }
 
+static bool wait_count(_Atomic unsigned *counter, unsigned count)
+{
+	for (time_ms until = node_now() + WITHIN_MS; node_now() < until && *counter < count;)
+		usleep(500);
+	return *counter >= count;
+}
+
 static enum drs_answer answer_of(struct domain *d, size_t i, unsigned *ret_seen)
 {
 	char name[NAME_TEXT_MAX];
@@ -115,14 +125,6 @@ static bool wait_answer(struct domain *d, size_t i, enum drs_answer answer)
 	char name[NAME_TEXT_MAX];
 	slave_name(i, name);
 	return map_wait_vote(&d->master, name, answer, WITHIN_MS);
-}
-
-static bool wait_gone(struct domain *d, size_t links)
-{
-	struct node_counters counters = { .links = links + 1 };
-	for (int i = 0; i < 1000 && counters.links > links; i++, usleep(2000))
-		node_counters(d->master.node, &counters);
-	return counters.links <= links;
 }
 
 struct call {
@@ -157,6 +159,24 @@ static void do_remove(void *user)
 	c->done = true;
 }
 
+static void do_count_links(void *user)
+{
+	struct call *c = user;
+	struct node_counters counters;
+	node_counters(c->d->master.node, &counters);
+	c->result = (int)counters.links;
+	c->done = true;
+}
+
+/* The master has noticed who went. */
+static bool wait_gone(struct domain *d, int links)
+{
+	for (time_ms until = node_now() + WITHIN_MS; node_now() < until; usleep(1000))
+		if (on_thread(d, do_count_links, 0, NULL) <= links)
+			return true;
+	return false;
+}
+
 static int cancel(struct domain *d, uint64_t version)
 {
 	return on_thread(d, do_cancel, version, NULL);
@@ -185,6 +205,21 @@ Test(node_two_phase, commit_over_three_slaves)
 		cr_assert(eq(uint, d.slaves[i].prepare_commits, 10), "each is committed by the decision");
 		cr_assert(eq(uint, d.slaves[i].pulls, pulls[i]), "and nothing pulled");
 	}
+	domain_stop(&d);
+}
+
+/* R2.1: decisions reach a slave that no group reaches. */
+Test(node_two_phase, by_unicast)
+{
+	struct domain d = { .unicast = true };
+	domain_start(&d, 25, 2, 1000);
+	for (int round = 0; round < 4; round++) {
+		d.slaves[1].check_error = round % 2 ? -DRS_EREFUSED : 0;
+		uint64_t version = map_propose(&d.master, &everyone, true);
+		expect_done(&d, version, round % 2 ? -DRS_EREFUSED : 0);
+	}
+	cr_assert(eq(uint, d.slaves[0].prepare_commits, 2));
+	d.slaves[1].check_error = 0;
 	domain_stop(&d);
 }
 
@@ -307,11 +342,11 @@ Test(node_two_phase, out_of_sync)
 	unsigned seen;
 	domain_start(&d, 9, 3, 1000);
 	slave_stop(&d, 2);
-	map_update(&d.master, true);
+	map_update(&d.master, false);
 	d.slaves[2].late_ms = 300; /* its commit of what it lacks */
+	unsigned pulls = d.slaves[2].pulls;
 	slave_start(&d, 2);
-	while (d.slaves[2].pulls < 2 && d.slaves[2].late == MAP_NOT_LATE)
-		usleep(1000);
+	cr_assert(wait_count(&d.slaves[2].pulls, pulls + 1));
 	uint64_t version = map_propose(&d.master, &everyone, true);
 	cr_assert(wait_answer(&d, 2, DRS_SYNCING));
 	d.slaves[2].late_ms = 0;
@@ -384,8 +419,7 @@ Test(node_two_phase, cancel_during_pull)
 	struct domain d = { 0 };
 	domain_start(&d, 13, 2, (size_t)64 << 20);
 	uint64_t version = map_propose(&d.master, &everyone, false);
-	while (d.master.proposed_opened == 0)
-		usleep(500);
+	cr_assert(wait_count(&d.master.proposed_opened, 1));
 	cancel(&d, version); /* it may be too late: then it is committed */
 	cr_assert(map_wait_done(&d.master, 1, WITHIN_MS));
 	int error = d.master.done_error;
@@ -421,6 +455,12 @@ Test(node_two_phase, one_job_at_a_time)
 	cr_assert(map_wait_done(&d.master, 1, WITHIN_MS));
 	cr_assert(eq(u64, d.master.done_version, version + 1));
 	cr_assert(eq(int, d.master.done_error, -EBUSY));
+	cr_assert(eq(u64, d.master.proposed, version), "that goes on");
+	job.version = map_version(version);
+	d.master.started++;
+	cr_assert(zero(int, drs_start_two_phase(d.master.drs, &job, (struct slice){ 0 })), "the same again");
+	cr_assert(map_wait_done(&d.master, 2, WITHIN_MS));
+	cr_assert(eq(int, d.master.done_error, -EBUSY));
 	cr_assert(none_has(&d, version));
 	expect_done(&d, version, 0);
 	d.slaves[1].late_ms = 0;
@@ -429,6 +469,9 @@ Test(node_two_phase, one_job_at_a_time)
 	cr_assert(zero(int, drs_start_two_phase(d.master.drs, &job, (struct slice){ 0 })));
 	expect_done(&d, version + 2, -EBUSY);
 	d.master.last = version + 2;
+	job.version = job.previous;
+	cr_assert(eq(int, drs_start_two_phase(d.master.drs, &job, (struct slice){ 0 }), -EINVAL));
+	job.version = map_version(version + 3);
 	job.timeout_ms = 0;
 	cr_assert(eq(int, drs_start_two_phase(d.master.drs, &job, (struct slice){ 0 }), -EINVAL));
 	domain_stop(&d);
@@ -574,10 +617,8 @@ Test(node_two_phase, master_restarts_undecided)
 	d.slaves[1].late_ms = 0;
 	d.config.incarnation++;
 	map_master_start(&d.master, &d.config);
-	for (int i = 0; i < 5000 && !(d.slaves[0].aborts && d.slaves[1].aborts); i++)
-		usleep(1000);
-	cr_assert(gt(uint, d.slaves[0].aborts, 0), "it is not stuck prepared");
-	cr_assert(gt(uint, d.slaves[1].cancelled, 0));
+	cr_assert(wait_count(&d.slaves[0].aborts, 1), "it is not stuck prepared");
+	cr_assert(wait_count(&d.slaves[1].cancelled, 1));
 	d.master.started = d.master.done;
 	cr_assert(gt(u64, map_propose(&d.master, &everyone, true), version));
 	expect_done(&d, version + 1, 0);
@@ -596,8 +637,7 @@ Test(node_two_phase, stop_with_an_answer_outstanding)
 	slave_stop(&d, 1);
 	slave_stop(&d, 2);
 	uint64_t version = map_propose(&d.master, &job, true);
-	while (d.slaves[0].prepares == 0)
-		usleep(1000);
+	cr_assert(wait_count(&d.slaves[0].prepares, 1));
 	usleep(20000);
 	slave_stop(&d, 0);
 	cr_assert(eq(uint, d.slaves[0].cancelled, 1));
@@ -605,10 +645,9 @@ Test(node_two_phase, stop_with_an_answer_outstanding)
 	d.slaves[0].late_ms = 0;
 	slave_start(&d, 0);
 	map_update(&d.master, false);
-	slave_start(&d, 2);
 	unsigned pulls = d.slaves[2].pulls;
-	while (d.slaves[2].pulls == pulls)
-		usleep(1000);
+	slave_start(&d, 2);
+	cr_assert(wait_count(&d.slaves[2].pulls, pulls + 1));
 	usleep(50000);
 	slave_stop(&d, 2);
 	cr_assert(eq(uint, d.slaves[2].cancelled, 1));
@@ -623,5 +662,27 @@ Test(node_two_phase, stop_with_an_answer_outstanding)
 	d.slaves[1].late_ms = d.slaves[2].late_ms = 0;
 	slave_start(&d, 1);
 	slave_start(&d, 2);
+	domain_stop(&d);
+}
+
+/* The same for the commit of what was prepared: it is committed, so the next start gets it by one phase. */
+Test(node_two_phase, stop_while_the_prepared_version_is_committed)
+{
+	struct domain d = { 0 };
+	domain_start(&d, 26, 2, 1000);
+	d.slaves[1].late_ms = 100;
+	uint64_t version = map_propose(&d.master, &everyone, true);
+	cr_assert(wait_answer(&d, 0, DRS_PREPARED));
+	d.slaves[0].late_ms = -1;
+	cr_assert(map_wait_done(&d.master, 1, WITHIN_MS));
+	cr_assert(map_wait_version(&d.slaves[1].version, version, WITHIN_MS));
+	usleep(100000);
+	slave_stop(&d, 0);
+	cr_assert(eq(uint, d.slaves[0].cancelled, 1));
+	cr_assert(none_has(&d, version + 1));
+	cr_assert(lt(u64, d.slaves[0].version, version));
+	d.slaves[0].late_ms = d.slaves[1].late_ms = 0;
+	slave_start(&d, 0);
+	expect_done(&d, version, 0);
 	domain_stop(&d);
 }

@@ -1,7 +1,8 @@
 /*
- * The slave's user layer in two phase, and with a check: nothing shows before its commit (R4.5), what was refused or aborted is rolled back and costs the
- * next version nothing, what was prepared is not pulled twice (R4.8).
+ * The slave's user layer in two phase, and with a check: nothing shows before its commit (R4.5), what was refused or aborted is rolled back and
+ * costs the next version nothing, what was prepared is not pulled twice (R4.8).
  */
+#include "store/batch.h"
 #include "tests/unit/replica_fixture.h"
 
 TestSuite(prepare, .init = begin, .fini = end, .timeout = 60);
@@ -419,6 +420,90 @@ Test(prepare, a_full_disk_is_a_refusal_with_that_reason)
 	pull();
 	says("f", "one");
 	same_as_master();
+}
+
+/* ---- a batch of the master's store */
+
+/* Proposed, with 'delta' (cleared first) the whole of it: its number. */
+static version_t propose_batch(const char *value, size_t size, struct batch_info *ret_info, struct buffer *delta)
+{
+	struct txn *txn;
+
+	must(txn_begin_write(master.store, &txn), "txn_begin_write");
+	must(batch_begin(txn, "", false, ++master.clock, ret_info), "batch_begin");
+	struct tree in_batch = master;
+	in_batch.txn = txn;
+	in_batch.at = batch_draft(ret_info->id);
+	tree_xattr(&in_batch, file, "user.batch", value, size);
+	cr_assert(zero(i32, batch_rebase(txn, ret_info->id, NULL, NULL)));
+	must(batch_propose(txn, ret_info->id, ++master.clock, "a batch", ret_info), "batch_propose");
+	must(batch_inline_make(txn, ret_info->id, DRS_PREPARE_BYTES_MAX, delta), "batch_inline_make");
+	must(txn_commit(txn), "txn_commit");
+	return ret_info->proposed;
+}
+
+static void decide(const struct batch_info *batch, bool commit)
+{
+	struct version_info info;
+	struct txn *txn;
+
+	must(txn_begin_write(master.store, &txn), "txn_begin_write");
+	if (commit)
+		must(batch_commit(txn, batch->id, &info), "batch_commit");
+	else
+		must(batch_abort(txn, batch->id, "test"), "batch_abort");
+	must(txn_commit(txn), "txn_commit");
+}
+
+/* What goes along with the asking may be larger than what fits a heartbeat. */
+Test(prepare, a_batch_is_committed_on_both_sides)
+{
+	struct buffer delta = BUFFER_INIT;
+	struct drs_version led_to;
+	struct batch_info batch;
+	char value[20000];
+
+	begin_mount();
+	first_version("one");
+	memset(value, 'x', sizeof(value));
+	struct drs_version to = fs_version_of(propose_batch(value, sizeof(value), &batch, &delta));
+	fails(listener.prepare(replica, &to, buffer_slice(&delta)), 1);
+	fails(listener.prepare_check(replica, &to), 0);
+	says("f", "one");
+	decide(&batch, true);
+	fails(listener.prepare_commit(replica, &led_to), 0);
+	cr_assert(eq(u64, fs_version_number(&led_to), fs_version_number(&to)));
+	same_as_master();
+	buffer_fini(&delta);
+}
+
+Test(prepare, a_batch_is_pulled_and_aborted_and_the_number_not_used_again)
+{
+	struct buffer delta = BUFFER_INIT, opening = BUFFER_INIT;
+	struct delta_source *source;
+	struct batch_info batch;
+
+	first_version("one");
+	version_t before = current();
+	struct drs_version to = fs_version_of(propose_batch("value", 5, &batch, &delta));
+	fails(listener.prepare(replica, &to, (struct slice){ NULL, 0 }), 0);
+	must(listener.pull_open(replica, false, &opening), "pull_open");
+	must(batch_source_open(master.store, batch.proposed, buffer_slice(&opening), &source), "batch_source_open");
+	while (!listener.pull_ready(replica))
+		must(feed(source), "feed");
+	delta_source_close(source);
+	fails(listener.prepare_check(replica, &to), 0);
+	cr_assert(eq(u64, replica_prepared(replica), batch.proposed));
+	decide(&batch, false);
+	restart(); /* it does not hear of that */
+	cr_assert(eq(u64, state_of(slave.store).stage.to, batch.proposed));
+	cr_assert(eq(u64, pull(), before)); /* what it staged is not the master's */
+	next_version("two");
+	cr_assert(gt(u64, master.at, batch.proposed));
+	cr_assert(eq(u64, pull(), master.at));
+	same_as_master();
+	buffer_fini(&delta);
+	buffer_fini(&opening);
 }
 
 /* ---- checks */

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "store/batch.h"
 #include "store/content.h"
 #include "store/delta.h"
 #include "store/frame.h"
@@ -585,7 +586,8 @@ struct talk {
 	struct delta_source *source;
 	struct stage *stage;
 	bool complete;
-	int frames;
+	version_t proposed; /* talk about a proposal; 0: about the current version */
+	int frames, carried; /* all, and those of records or chunks */
 };
 
 LIB void talk_open(struct talk *t)
@@ -594,7 +596,10 @@ LIB void talk_open(struct talk *t)
 	struct txn *txn = begin_read(*t->slave);
 	ok(stage_opening(txn, t->complete, &opening));
 	txn_abort(txn);
-	ok(delta_source_open(t->master, buffer_slice(&opening), &t->source, NULL));
+	if (t->proposed)
+		ok(batch_source_open(t->master, t->proposed, buffer_slice(&opening), &t->source));
+	else
+		ok(delta_source_open(t->master, buffer_slice(&opening), &t->source, NULL));
 	ok(stage_new(*t->slave, &t->stage));
 	buffer_fini(&opening);
 }
@@ -615,6 +620,7 @@ LIB int talk_step(struct talk *t)
 	if (more == 1) {
 		struct txn *txn = begin_write(*t->slave);
 		t->frames++;
+		t->carried += frame.data[0] == FRAME_CHUNKS || (frame.data[0] == FRAME_RECORDS && frame.size > 11);
 		int error;
 		while ((error = stage_feed(t->stage, txn, buffer_slice(&frame))) == -EAGAIN) {
 			ok(txn_commit(txn));
