@@ -450,6 +450,8 @@ static void check(struct node *n, const struct action *a)
 
 static void unprepare(struct node *n)
 {
+	if (!n->preparing)
+		world_fail(n->world, "%s takes back what it has not prepared", n->name);
 	if (n->operation == OPERATION_CHECK)
 		n->operation = OPERATION_NONE;
 	if (planted == PLANT_KEEP_PREPARED)
