@@ -130,7 +130,7 @@ struct slave_core {
 
 	struct drs_version proposed;    /* that is being prepared, or was last */
 	time_ms prepare_due;            /* when the preparing ends by itself */
-	peer_id asked_by;               /* the link by which the answer is wanted; PEER_NONE: nobody waits for one */
+	peer_id asked_by;               /* the link by which the answer is wanted: none, when it is not the present one */
 	bool committing_prepared;       /* the COMMITTING is of what was prepared */
 };
 
@@ -570,7 +570,7 @@ static void dial(struct slave_core *s, time_ms now, struct actions *out)
 static void drop_link(struct slave_core *s, time_ms now, const char *why, struct actions *out)
 {
 	link_move(s, LINK_DOWN, now, why);
-	s->peer = s->asked_by = PEER_NONE;
+	s->peer = PEER_NONE;
 	if (s->work == WORK_PULLING || s->work == WORK_FETCHING) {
 		act(out, ACTION_PULL_STOP)->request = s->request;
 		work_move(s, WORK_IDLE, now, why);

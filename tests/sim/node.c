@@ -35,6 +35,7 @@ void node_step(struct node *n, const struct event *event)
 	struct event e = *event;
 	e.now = w->now;
 	w->counters.steps++;
+	n->stopped = false;
 	if (n->is_master)
 		master_step(n->master, &e, &w->actions);
 	else
@@ -450,6 +451,8 @@ static void check(struct node *n, const struct action *a)
 
 static void unprepare(struct node *n)
 {
+	if (!n->preparing && !n->stopped)
+		world_fail(n->world, "%s takes back what it has not prepared", n->name);
 	if (n->operation == OPERATION_CHECK)
 		n->operation = OPERATION_NONE;
 	if (planted == PLANT_KEEP_PREPARED)
@@ -555,6 +558,7 @@ static void perform(struct node *n, const struct action *a)
 	case ACTION_PULL_STOP:
 		assert(n->operation == OPERATION_PULL);
 		n->operation = OPERATION_NONE;
+		n->stopped = n->preparing;
 		n->preparing = false;
 		break;
 	case ACTION_COMMIT:

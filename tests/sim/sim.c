@@ -1,6 +1,7 @@
 /*
- * sim: the cores in imagined worlds, each from one seed. Half a minute of faults and changes, checked after every step; then the faults end, and all
- * must have the newest version within a stated time, and then a last batch. A failure prints its seed and the last trace lines; --trace shows the whole run of one seed.
+ * sim: the cores in imagined worlds, each from one seed. Half a minute of faults, changes and batches, checked after every step; then the faults end, and
+ * all must have the newest version within a stated time, and then a last batch. A failure prints its seed and the last trace lines; --trace shows the
+ * whole run of one seed.
  */
 #include <errno.h>
 #include <getopt.h>

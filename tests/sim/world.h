@@ -89,6 +89,7 @@ struct node {
 	struct event answer;        /* to an action that is answered at once; kind 0: none */
 
 	bool preparing;             /* a slave's user has something staged or prepared */
+	bool stopped;               /* in this step: the pull of it was stopped */
 	time_ms prepared_until;     /* and must have no more by then */
 	struct drs_version acked;   /* the last version that it said Ack to, with that on its disk */
 	bool member;                /* the master has its name on disk */

@@ -1143,6 +1143,17 @@ Test(participant, a_commit_that_fails_is_had_by_one_phase, .init = begin_prepare
 	cr_assert(zero(sz, count_of(ACTION_UNPREPARE)), "nothing is prepared any more");
 }
 
+Test(participant, nothing_is_prepared_after_the_commit, .init = begin_prepared, .fini = end)
+{
+	struct beat b = beat_of(8), newer = beat_of(9);
+	hear(&b);
+	durable(8);
+	hear(&newer);
+	pulled();
+	failed(-EIO);
+	cr_assert(zero(sz, count_of(ACTION_UNPREPARE)));
+}
+
 /* --- checks of one-phase versions --- */
 
 static void begin_check_refused(void)
