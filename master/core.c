@@ -532,7 +532,8 @@ static void store_first(struct master_core *m, time_ms now, const char *why, str
 
 /*
  * A delta goes along only where nothing can be wrong about it: it leads over exactly one step, so that it starts at the version that was newest before,
- * and it is for everyone, for a slave outside its scope must not receive it (R6.2).
+ * and it is for everyone, for a slave outside its scope must not receive it (R6.2). The first update from behind a job never qualifies: the proposed
+ * number lies between.
  */
 static bool may_go_inline(const struct master_core *m, const struct drs_version *before, const struct event *e)
 {
@@ -601,10 +602,7 @@ static void on_update(struct master_core *m, const struct event *e, struct actio
 		update_merge(update_at(m, m->updates_count - 1), &e->version, e->scope);
 		return;
 	}
-	struct update *u = update_at(m, m->updates_count);
-	update_fill(m, u, &before, e);
-	if (m->job != JOB_NONE && m->updates_count == m->ahead)
-		u->inline_size = 0; /* what comes before it is not decided */
+	update_fill(m, update_at(m, m->updates_count), &before, e);
 	m->updates_count++;
 	if (m->number == NUMBER_QUIET)
 		store_first(m, e->now, "update", out);
