@@ -1,5 +1,5 @@
 # drsfs: build, tests, demo, bench. 'make help' lists the targets.
-# One build folder a variant: make V=release (default), V=asan, V=tsan, V=debug.
+# One build folder a variant: make V=release (default), V=asan, V=tsan, V=debug, V=fault.
 
 VERSION := 0.1
 
@@ -29,6 +29,8 @@ CFLAGS_debug := -Og -g3
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -w
 CFLAGS_tsan := -O1 -g -fsanitize=thread
+# With fault points (drsfs/fault.h), where a test's environment makes the program kill itself.
+CFLAGS_fault := -O1 -g -DDRSFS_FAULTS
 # Asked once, and only when something is compiled: 'make deps' has to work where pkg-config is still missing.
 PACKAGES_CFLAGS = $(eval PACKAGES_CFLAGS := $(shell pkg-config --cflags $(PACKAGES)))$(PACKAGES_CFLAGS)
 LIBS = $(eval LIBS := $(shell pkg-config --libs $(PACKAGES)))$(LIBS)
@@ -37,7 +39,7 @@ ALL_LDFLAGS = $(CFLAGS_$(V)) -pthread $(LDFLAGS)
 
 # What a bare Debian 12 or 13 lacks for building, and for the tests' workloads and comparisons.
 DEBIAN := gcc libc6-dev make pkgconf libfuse3-dev fuse3 liblmdb-dev libxxhash-dev libevent-dev libprotobuf-c-dev protobuf-c-compiler \
-	libinih-dev libjansson-dev libcriterion-dev git rsync attr acl vim-tiny
+	libinih-dev libjansson-dev libcriterion-dev git rsync attr acl vim-tiny nginx sudo
 
 # One word a file, unless VERBOSE=1.
 say = $(if $(VERBOSE),,@echo '  $(1)'; )
@@ -72,6 +74,7 @@ help:
 	@echo 'make install    to $(PREFIX)                     make uninstall, clean'
 	@echo 'make deps       install the packages that are missing (as root)'
 
+# Nothing is started by being installed (policy-rc.d): nginx is wanted for 'nginx -t'.
 deps:
 	@command -v dpkg-query >/dev/null || { echo 'Not a Debian: please see to what its packages $(DEBIAN) hold.'; exit 0; }; \
 	missing=; for package in $(DEBIAN); do \
@@ -81,6 +84,8 @@ deps:
 	if [ "$$(id -u)" != 0 ]; then echo "Missing packages; as root: apt-get install$$missing"; exit 1; fi; \
 	echo "Installing$$missing"; \
 	export DEBIAN_FRONTEND=noninteractive; \
+	policy=/usr/sbin/policy-rc.d; \
+	[ -e $$policy ] || { trap "rm -f $$policy" EXIT; trap 'exit 1' INT TERM; printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; }; \
 	apt-get update -q && apt-get install -q -y --no-install-recommends $$missing
 
 $(B)/bin/drsfs: $(B)/drsfs/main.o $(B)/libdrsfs.a

@@ -59,67 +59,106 @@ static time_ms clock_ms(void)
 	return (time_ms)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Wait until there is something to read: 0 or -ETIMEDOUT. 'until' < 0: for ever. */
-static int wait_readable(int fd, time_ms until)
+/* One conversation: what has come and is not a whole line yet stays in 'in'. */
+struct conversation {
+	int fd;
+	time_ms timeout_ms; /* for each line; negative: none */
+	const struct client_listener *listener;
+	struct buffer in;
+};
+
+/* Wait until the daemon has said something: 0 or -ETIMEDOUT. 'until' < 0: for ever. */
+static int wait_readable(const struct conversation *c, time_ms until)
 {
 	for (;;) {
 		time_ms left = until < 0 ? -1 : until - clock_ms();
 		if (until >= 0 && left <= 0)
 			return -ETIMEDOUT;
-		struct pollfd wait = { .fd = fd, .events = POLLIN };
-		int n = poll(&wait, 1, left > 1000 * 1000 ? 1000 * 1000 : (int)left);
-		if (n > 0)
-			return 0;
+		struct pollfd wait[] = { { .fd = c->fd, .events = POLLIN }, { .fd = c->listener ? c->listener->wake_fd : -1, .events = POLLIN } };
+		int n = poll(wait, ARRAY_SIZE(wait), left > 1000 * 1000 ? 1000 * 1000 : (int)left);
 		if (n < 0 && errno != EINTR)
 			return -errno;
+		if (n > 0 && wait[1].revents)
+			c->listener->woken(c->listener->user);
+		if (n > 0 && wait[0].revents)
+			return 0;
 	}
 }
 
-static int receive_line(int fd, time_ms until, struct buffer *line)
+/* Have a whole line at the start of what came; its length without the end. */
+static int receive_line(struct conversation *c, size_t *ret_size)
 {
-	char part[4096];
-	for (;;) {
-		int r = wait_readable(fd, until);
+	time_ms until = c->timeout_ms < 0 ? -1 : clock_ms() + c->timeout_ms;
+	for (size_t looked = 0;;) {
+		const uint8_t *end = looked < c->in.size ? memchr(c->in.data + looked, '\n', c->in.size - looked) : NULL;
+		if (end) {
+			*ret_size = (size_t)(end - c->in.data);
+			return 0;
+		}
+		looked = c->in.size;
+		if (looked > CLIENT_REPLY_BYTES_MAX)
+			return -DRS_ETOOBIG;
+		int r = wait_readable(c, until);
 		if (r < 0)
 			return r;
-		ssize_t n = recv(fd, part, sizeof(part), 0);
-		if (n < 0 && errno == EINTR)
+		char part[4096];
+		ssize_t n = recv(c->fd, part, sizeof(part), MSG_DONTWAIT);
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n < 0)
 			return -errno;
 		if (n == 0)
 			return -DRS_ELINK;
-		const char *end = memchr(part, '\n', (size_t)n);
-		buffer_add(line, part, end ? (size_t)(end - part) : (size_t)n);
-		if (line->failed)
+		buffer_add(&c->in, part, (size_t)n);
+		if (c->in.failed)
 			return -ENOMEM;
-		if (line->size > CLIENT_REPLY_BYTES_MAX)
-			return -DRS_ETOOBIG;
-		if (end)
-			return 0;
 	}
+}
+
+static void take_line(struct conversation *c, size_t size)
+{
+	c->in.size -= size + 1;
+	memmove(c->in.data, c->in.data + size + 1, c->in.size);
+}
+
+/* Up to the line that is the answer. */
+static int listen_on(struct conversation *c, json_t **ret_reply)
+{
+	for (;;) {
+		size_t size;
+		int r = receive_line(c, &size);
+		if (r < 0)
+			return r;
+		json_t *line = json_loadb((const char *)c->in.data, size, 0, NULL);
+		take_line(c, size);
+		if (!json_is_object(line)) {
+			json_decref(line);
+			return -DRS_EPROTOCOL;
+		}
+		if (!json_is_true(json_object_get(line, "progress"))) {
+			*ret_reply = line;
+			return 0;
+		}
+		if (c->listener && c->listener->progress)
+			c->listener->progress(c->listener->user, line);
+		json_decref(line);
+	}
+}
+
+int client_converse(const char *state, const json_t *request, time_ms timeout_ms, const struct client_listener *listener, json_t **ret_reply)
+{
+	struct conversation c = { .fd = connect_to(state), .timeout_ms = timeout_ms, .listener = listener };
+	if (c.fd < 0)
+		return c.fd;
+	int r = send_line(c.fd, request);
+	if (r == 0)
+		r = listen_on(&c, ret_reply);
+	buffer_fini(&c.in);
+	close(c.fd);
+	return r;
 }
 
 int client_ask(const char *state, const json_t *request, time_ms timeout_ms, json_t **ret_reply)
 {
-	time_ms until = timeout_ms < 0 ? -1 : clock_ms() + timeout_ms;
-	struct buffer line = BUFFER_INIT;
-	int fd = connect_to(state);
-	if (fd < 0)
-		return fd;
-	int r = send_line(fd, request);
-	if (r == 0)
-		r = receive_line(fd, until, &line);
-	if (r == 0) {
-		json_t *reply = json_loadb((const char *)line.data, line.size, 0, NULL);
-		if (json_is_object(reply)) {
-			*ret_reply = reply;
-		} else {
-			json_decref(reply);
-			r = -DRS_EPROTOCOL;
-		}
-	}
-	buffer_fini(&line);
-	close(fd);
-	return r;
+	return client_converse(state, request, timeout_ms, NULL, ret_reply);
 }

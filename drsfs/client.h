@@ -18,4 +18,17 @@
  */
 int client_ask(const char *state, const json_t *request, time_ms timeout_ms, json_t **ret_reply);
 
+/* Who listens while a request takes its time. */
+struct client_listener {
+	void *user;
+	void (*progress)(void *user, const json_t *line); /* how it goes on; the line is lent. May be NULL */
+	int wake_fd;                                      /* when this can be read from, 'woken' is called, which reads it empty. -1: none */
+	void (*woken)(void *user);
+};
+
+/*
+ * Ask one thing, hear how it goes on, and wait for the answer, as client_ask; 'listener' may be NULL. The time runs anew with every line.
+ */
+int client_converse(const char *state, const json_t *request, time_ms timeout_ms, const struct client_listener *, json_t **ret_reply);
+
 #endif

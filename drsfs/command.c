@@ -20,7 +20,10 @@ static const struct flag {
 	{ "json", 'j', NULL, "Print JSON" },
 	{ "count", 'n', "N", "Show the newest N [20]; 0: all" },
 	{ "slaves", 'S', "NAME,…", "Wait for these slaves [all that are known]" },
-	{ "timeout", 't', "TIME", "Give up after this time: 500ms, 10s, 2min [never]" },
+	{ "timeout", 't', "TIME", "Give up after this time: 500ms, 10s, 2min [wait: never; a commit: 10s]" },
+	{ "require", 'r', "WHO", "Commit when these have it: all, connected, or so many [all]" },
+	{ "message", 'm', "TEXT", "What it is for: shown by 'drsfs log'" },
+	{ "name", 'N', "NAME", "A name for it, which can be used in place of its number" },
 	{ "help", 'h', NULL, "Show this" },
 };
 
@@ -49,6 +52,15 @@ static bool take_flag(const char *name, int letter, struct command_flags *into, 
 	case 'S':
 		into->slaves = optarg;
 		return true;
+	case 'r':
+		into->require = optarg;
+		return true;
+	case 'm':
+		into->message = optarg;
+		return true;
+	case 'N':
+		into->name = optarg;
+		return true;
 	case 'n':
 		if (config_parse_number(optarg, &into->count) == 0)
 			return true;
@@ -67,7 +79,7 @@ static bool take_flag(const char *name, int letter, struct command_flags *into, 
 bool command_parse(int argc, char **argv, const struct command_usage *usage, struct command_flags *ret_flags, enum outcome *ret_outcome)
 {
 	struct option longs[ARRAY_SIZE(flags) + 1] = { 0 }, *next = longs;
-	char letters[32] = ":h", *end = letters + 2;
+	char letters[40], *end = letters + sprintf(letters, "%s:h", usage->arguments_max == ARGUMENTS_COMMAND ? "+" : "");
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
 		if (flags[i].letter != 'h' && !strchr(usage->flags, flags[i].letter))
 			continue;
@@ -90,7 +102,7 @@ bool command_parse(int argc, char **argv, const struct command_usage *usage, str
 		if (!take_flag(argv[0], letter, ret_flags, ret_outcome))
 			return false;
 	}
-	if (argc - optind > usage->arguments_max) {
+	if (usage->arguments_max != ARGUMENTS_COMMAND && argc - optind > usage->arguments_max) {
 		*ret_outcome = command_misused(argv[0], "'%s' is too much", argv[optind + usage->arguments_max]);
 		return false;
 	}
@@ -119,7 +131,7 @@ enum outcome command_failed(const char *name, const char *format, ...)
 	return OUTCOME_FAILED;
 }
 
-static void tell_no_answer(const char *name, const char *state, int error)
+void command_unanswered(const char *name, const char *state, int error)
 {
 	switch (error) {
 	case -ENOENT:
@@ -134,6 +146,9 @@ static void tell_no_answer(const char *name, const char *state, int error)
 	case -ETIMEDOUT:
 		command_failed(name, "the daemon on %s does not answer", state);
 		return;
+	case -DRS_ELINK:
+		command_failed(name, "the daemon on %s ended before it answered", state);
+		return;
 	default:
 		command_failed(name, "no answer from the daemon on %s: %s", state, error_text(error));
 	}
@@ -145,7 +160,7 @@ json_t *command_ask(const char *name, const struct command_flags *given, json_t 
 	int r = client_ask(given->state, request, timeout_ms, &reply);
 	json_decref(request);
 	if (r < 0) {
-		tell_no_answer(name, given->state, r);
+		command_unanswered(name, given->state, r);
 		return NULL;
 	}
 	if (json_is_true(json_object_get(reply, "ok")) || json_object_get(reply, "missing"))
@@ -154,4 +169,26 @@ json_t *command_ask(const char *name, const struct command_flags *given, json_t 
 	command_failed(name, "%s", why ? why : "the daemon refused, without saying why");
 	json_decref(reply);
 	return NULL;
+}
+
+const char *answer_text(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+	return text ? text : "";
+}
+
+long long answer_number(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+bool answer_flag(const json_t *object, const char *key)
+{
+	return json_is_true(json_object_get(object, key));
+}
+
+void command_print(FILE *out, const char *text, size_t size)
+{
+	for (size_t i = 0; i < size && text[i]; i++)
+		putc((unsigned char)text[i] < ' ' || text[i] == 0x7f ? '?' : text[i], out);
 }

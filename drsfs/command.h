@@ -6,6 +6,7 @@
 #define DRSFS_COMMAND_H
 
 #include <jansson.h>
+#include <stdio.h>
 
 #include "drsfs/types.h"
 
@@ -14,13 +15,15 @@ enum outcome {
 	OUTCOME_DONE = 0,
 	OUTCOME_FAILED = 1,  /* it could not be done, or something is wrong with what was looked at */
 	OUTCOME_USAGE = 2,   /* not understood */
-	OUTCOME_TIMEOUT = 3, /* 'wait': time was up first */
+	OUTCOME_TIMEOUT = 3, /* 'wait', 'batch commit': time was up first */
 };
 
 /* argv[0] is the command's name. */
 enum outcome command_status(int argc, char **argv);
 enum outcome command_wait(int argc, char **argv);
 enum outcome command_stop(int argc, char **argv);
+enum outcome command_forget(int argc, char **argv);
+enum outcome command_batch(int argc, char **argv); /* 'batch run' gives the exit code of what it ran, if that is not 0 */
 enum outcome command_log(int argc, char **argv);
 enum outcome command_verify(int argc, char **argv);
 
@@ -31,12 +34,15 @@ struct command_flags {
 	uint64_t count;      /* 0: all */
 	const char *slaves;  /* comma separated; NULL: all */
 	time_ms timeout_ms;  /* negative: none */
+	const char *require, *message, *name; /* NULL: not given */
 };
+
+#define ARGUMENTS_COMMAND (-1) /* a command and its arguments: flags end where it begins */
 
 struct command_usage {
 	const char *arguments; /* as in "drsfs NAME [OPTIONS] ARGUMENTS" */
 	const char *flags;     /* letters of the flags that it takes */
-	int arguments_max;
+	int arguments_max;     /* or ARGUMENTS_COMMAND */
 	const char *text;      /* what it does, in lines */
 };
 
@@ -53,5 +59,15 @@ enum outcome command_failed(const char *name, const char *format, ...) __attribu
  * The answer is the caller's.
  */
 json_t *command_ask(const char *name, const struct command_flags *, json_t *request /* takes */, time_ms timeout_ms);
+/* Tell that there is no answer, and why: 'error' of client.h. */
+void command_unanswered(const char *name, const char *state, int error);
+
+/* Reading an answer: what is absent or odd reads as empty, so that another version's answers can be shown, too. */
+const char *answer_text(const json_t *object, const char *key);
+long long answer_number(const json_t *object, const char *key);
+bool answer_flag(const json_t *object, const char *key);
+
+/* Somebody else's text, up to 'size' bytes of it: control characters, which a terminal would obey, become '?'. */
+void command_print(FILE *, const char *text, size_t size);
 
 #endif

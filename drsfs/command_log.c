@@ -8,6 +8,7 @@
 
 #include "drsfs/command.h"
 #include "drsfs/error.h"
+#include "drsfs/run.h"
 #include "store/version.h"
 
 /* A store does not need to be told apart for reading: whichever role it has is right. */
@@ -69,21 +70,33 @@ static const char *state_name(enum version_state state)
 	return state < ARRAY_SIZE(state_names) && state_names[state] ? state_names[state] : "unknown";
 }
 
+/* What was not committed has no size: a word says what became of it, and the message why. */
+static void show_version_line(const struct version_info *info, uint64_t changed, const char *when)
+{
+	if (info->state == VERSION_COMMITTED)
+		printf("%10" PRIu64 "  %s %12" PRIu64 " %8" PRIu64 " %10" PRIu64, info->version, when, info->bytes, changed, info->nodes);
+	else
+		printf("%10" PRIu64 "  %s %12s %8s %10s", info->version, when, state_name(info->state), "-", "-");
+	if (*info->message) {
+		printf("  ");
+		command_print(stdout, info->message, sizeof(info->message));
+	}
+	putchar('\n');
+}
+
 static void show_version(const struct version_info *info, uint64_t changed, bool json)
 {
 	char when[40], digest[33];
 	time_text(info->time_ns, when);
 	snprintf(digest, sizeof(digest), "%016" PRIx64 "%016" PRIx64, info->digest.hi, info->digest.lo);
 	if (!json) {
-		printf("%10" PRIu64 "  %s %12" PRIu64 " %8" PRIu64 " %10" PRIu64 "%s%s%s%s\n", info->version, when, info->bytes, changed, info->nodes,
-		       info->state == VERSION_COMMITTED ? "" : "  ", info->state == VERSION_COMMITTED ? "" : state_name(info->state),
-		       *info->message ? "  " : "", info->message);
+		show_version_line(info, changed, when);
 		return;
 	}
-	json_t *line = json_pack("{s:I s:I s:s s:f s:I s:I s:I s:I s:s s:s}", "version", (json_int_t)info->version, "previous",
+	json_t *line = json_pack("{s:I s:I s:s s:f s:I s:I s:I s:I s:s s:o}", "version", (json_int_t)info->version, "previous",
 				 (json_int_t)info->previous, "state", state_name(info->state), "time", (double)info->time_ns / 1e9, "bytes",
 				 (json_int_t)info->bytes, "records", (json_int_t)info->records, "changed", (json_int_t)changed, "nodes",
-				 (json_int_t)info->nodes, "digest", digest, "message", info->message);
+				 (json_int_t)info->nodes, "digest", digest, "message", run_json_text(info->message));
 	if (line)
 		json_dumpf(line, stdout, JSON_COMPACT);
 	putchar('\n');
@@ -119,7 +132,8 @@ enum outcome command_log(int argc, char **argv)
 	static const struct command_usage usage = {
 		"", "sjn", 0,
 		"List the volume's versions, newest first: when each was made, how many bytes a slave needs for it, how many files and\n"
-		"directories it changed, and how many there were then. Reads the store; the daemon may run or not.",
+		"directories it changed, how many there were then, and what it was for. Of a batch that was not committed: its number, which\n"
+		"is spent, and why. Reads the store; the daemon may run or not.",
 	};
 	struct command_flags flags;
 	enum outcome outcome;

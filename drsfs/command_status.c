@@ -1,4 +1,4 @@
-/* drsfs status, wait, stop: what a running daemon is asked. */
+/* drsfs status, wait, forget, stop: what a running daemon is asked. (And batch: command_batch.c.) */
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -11,23 +11,6 @@
 #include "drsfs/config.h"
 
 #define ANSWER_MS_MAX 10000
-
-/* Reading an answer: absent or odd values read as empty, so that a newer daemon's answers can still be shown. */
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-	return text ? text : "";
-}
-
-static long long number_of(const json_t *object, const char *key)
-{
-	return json_integer_value(json_object_get(object, key));
-}
-
-static bool flag_of(const json_t *object, const char *key)
-{
-	return json_is_true(json_object_get(object, key));
-}
 
 /* "12 ms", "3.4 s", "7 min", "2 h", "5 d" */
 static const char *span_text(long long ms, char text[24])
@@ -60,21 +43,21 @@ static const char *size_text(double bytes, char text[24])
 static void show_slave_of_master(const json_t *slave)
 {
 	char lag[24] = "-", seen[24];
-	long long behind = number_of(slave, "behind");
+	long long behind = answer_number(slave, "behind");
 	if (behind > 0)
-		span_text(number_of(slave, "lag_ms"), lag);
-	printf("%-20s %10lld %8lld %8s %10s  %s\n", text_of(slave, "name"), number_of(slave, "version"), behind, lag,
-	       span_text(number_of(slave, "seen_ms"), seen),
-	       !flag_of(slave, "connected") ? "gone" : flag_of(slave, "pulling") ? "pulling" : text_of(slave, "path"));
+		span_text(answer_number(slave, "lag_ms"), lag);
+	printf("%-20s %10lld %8lld %8s %10s  %s\n", answer_text(slave, "name"), answer_number(slave, "version"), behind, lag,
+	       span_text(answer_number(slave, "seen_ms"), seen),
+	       !answer_flag(slave, "connected") ? "gone" : answer_flag(slave, "pulling") ? "pulling" : answer_text(slave, "path"));
 }
 
 static void show_master(const json_t *status)
 {
 	const json_t *slaves = json_object_get(status, "slaves"), *slave;
 	size_t i;
-	printf("master %s of volume %s\n", text_of(status, "name"), text_of(status, "did"));
-	printf("version %lld, %lld files and directories, digest %s\n", number_of(status, "version"), number_of(status, "nodes"), text_of(status, "digest"));
-	printf("mounted on %s; slaves behind version %lld get a complete copy\n", text_of(status, "mountpoint"), number_of(status, "horizon"));
+	printf("master %s of volume %s\n", answer_text(status, "name"), answer_text(status, "did"));
+	printf("version %lld, %lld files and directories, digest %s\n", answer_number(status, "version"), answer_number(status, "nodes"), answer_text(status, "digest"));
+	printf("mounted on %s; slaves behind version %lld get a complete copy\n", answer_text(status, "mountpoint"), answer_number(status, "horizon"));
 	if (json_array_size(slaves) == 0) {
 		printf("no slave has been seen since the start\n");
 		return;
@@ -87,24 +70,43 @@ static void show_master(const json_t *status)
 static void show_pull(const json_t *pull)
 {
 	char size[24];
-	long long total = number_of(pull, "records_total");
-	printf("%s %lld", flag_of(pull, "complete") ? "complete copy to version" : "pulling version", number_of(pull, "to"));
+	long long total = answer_number(pull, "records_total");
+	printf("%s %lld", answer_flag(pull, "complete") ? "complete copy to version" : "pulling version", answer_number(pull, "to"));
 	if (total > 0)
-		printf(", %lld of %lld records (%.0f %%)", number_of(pull, "records"), total, 100.0 * (double)number_of(pull, "records") / (double)total);
-	printf(", %s so far, %lld chunks wanted\n", size_text((double)number_of(pull, "bytes"), size), number_of(pull, "chunks_wanted"));
+		printf(", %lld of %lld records (%.0f %%)", answer_number(pull, "records"), total, 100.0 * (double)answer_number(pull, "records") / (double)total);
+	printf(", %s so far, %lld chunks wanted\n", size_text((double)answer_number(pull, "bytes"), size), answer_number(pull, "chunks_wanted"));
+}
+
+/* A command of the administrator's that did not go well, with what it said. */
+static void show_command(const json_t *command, const char *what)
+{
+	const char *output = answer_text(command, "output");
+	if (!*answer_text(command, "result") || answer_flag(command, "good"))
+		return;
+	printf("%s version %lld: %s\n", what, answer_number(command, "version"), answer_text(command, "result"));
+	for (size_t n; *output; output += n + (output[n] == '\n')) {
+		n = strcspn(output, "\n");
+		printf("  %.*s\n", (int)n, output);
+	}
 }
 
 static void show_slave(const json_t *status)
 {
 	char beat[24];
 	const json_t *pull = json_object_get(status, "pull");
-	printf("slave %s of volume %s, master %s\n", text_of(status, "name"), text_of(status, "did"), text_of(status, "master"));
-	printf("version %lld of %lld, digest %s\n", number_of(status, "version"), number_of(status, "known"), text_of(status, "digest"));
-	printf("%s, last heartbeat %s ago by %s\n", text_of(status, "state"), span_text(number_of(status, "beat_ms"), beat), text_of(status, "path"));
+	printf("slave %s of volume %s, master %s\n", answer_text(status, "name"), answer_text(status, "did"), answer_text(status, "master"));
+	printf("version %lld of %lld, digest %s\n", answer_number(status, "version"), answer_number(status, "known"), answer_text(status, "digest"));
+	printf("%s, last heartbeat %s ago by %s\n", answer_text(status, "state"), span_text(answer_number(status, "beat_ms"), beat), answer_text(status, "path"));
 	if (json_is_object(pull))
 		show_pull(pull);
-	if (*text_of(status, "trouble"))
-		printf("trouble: %s\n", text_of(status, "trouble"));
+	if (json_is_integer(json_object_get(status, "prepared")))
+		printf("prepared: version %lld\n", answer_number(status, "prepared"));
+	if (answer_flag(status, "checking"))
+		printf("a check runs\n");
+	show_command(json_object_get(status, "check"), "the check refused");
+	show_command(json_object_get(status, "after"), "'after' failed for");
+	if (*answer_text(status, "trouble"))
+		printf("trouble: %s\n", answer_text(status, "trouble"));
 }
 
 enum outcome command_status(int argc, char **argv)
@@ -124,7 +126,7 @@ enum outcome command_status(int argc, char **argv)
 	if (flags.json) {
 		json_dumpf(status, stdout, JSON_INDENT(2));
 		putchar('\n');
-	} else if (strcmp(text_of(status, "role"), "master") == 0) {
+	} else if (strcmp(answer_text(status, "role"), "master") == 0) {
 		show_master(status);
 	} else {
 		show_slave(status);
@@ -163,7 +165,7 @@ static json_t *wait_request(const char *version, uint64_t number, const struct c
 static void sync_mount(const char *name, const struct command_flags *flags)
 {
 	json_t *status = command_ask(name, flags, json_pack("{s:s}", "command", "status"), ANSWER_MS_MAX);
-	int fd = status && strcmp(text_of(status, "role"), "master") == 0 ? open(text_of(status, "mountpoint"), O_RDONLY | O_CLOEXEC) : -1;
+	int fd = status && strcmp(answer_text(status, "role"), "master") == 0 ? open(answer_text(status, "mountpoint"), O_RDONLY | O_CLOEXEC) : -1;
 	if (fd >= 0) {
 		fsync(fd);
 		close(fd);
@@ -174,7 +176,7 @@ static void sync_mount(const char *name, const struct command_flags *flags)
 static enum outcome show_missing(const char *name, const json_t *reply)
 {
 	const json_t *missing = json_object_get(reply, "missing"), *slave;
-	const char *why = text_of(reply, "error");
+	const char *why = answer_text(reply, "error");
 	size_t i;
 	fprintf(stderr, "drsfs %s: %s", name, *why ? why : "time is up");
 	json_array_foreach(missing, i, slave)
@@ -211,14 +213,35 @@ enum outcome command_wait(int argc, char **argv)
 	if (flags.json) {
 		json_dumpf(reply, stdout, JSON_COMPACT);
 		putchar('\n');
-		outcome = flag_of(reply, "ok") ? OUTCOME_DONE : OUTCOME_TIMEOUT;
-	} else if (flag_of(reply, "ok")) {
-		printf("%lld\n", number_of(reply, "version"));
+		outcome = answer_flag(reply, "ok") ? OUTCOME_DONE : OUTCOME_TIMEOUT;
+	} else if (answer_flag(reply, "ok")) {
+		printf("%lld\n", answer_number(reply, "version"));
 	} else {
 		outcome = show_missing(argv[0], reply);
 	}
 	json_decref(reply);
 	return outcome;
+}
+
+enum outcome command_forget(int argc, char **argv)
+{
+	static const struct command_usage usage = {
+		"NAME", "s", 1,
+		"Have a master forget a slave that is gone for good: a commit that all have to agree to does not wait for it any more. One that is\n"
+		"linked up cannot be forgotten; should it come back, it is a new slave.",
+	};
+	struct command_flags flags;
+	enum outcome outcome;
+	if (!command_parse(argc, argv, &usage, &flags, &outcome))
+		return outcome;
+	if (optind == argc)
+		return command_misused(argv[0], "which slave?");
+	json_t *request = json_pack("{s:s, s:s}", "command", "forget", "name", argv[optind]);
+	if (!request)
+		return command_misused(argv[0], "that is no name");
+	json_t *reply = command_ask(argv[0], &flags, request, ANSWER_MS_MAX);
+	json_decref(reply);
+	return reply ? OUTCOME_DONE : OUTCOME_FAILED;
 }
 
 enum outcome command_stop(int argc, char **argv)

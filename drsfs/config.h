@@ -21,6 +21,8 @@ struct config {
 	char interface[64];
 	char mount_options[512];       /* more of mount(8)'s -o */
 	char pid_file[PATH_MAX];       /* empty: none */
+	char check[1024];              /* slave: shell command that accepts or refuses a version before it is shown; empty: all are accepted */
+	char after[1024];              /* slave: shell command for when a version has become visible; empty: none */
 	char log_file[PATH_MAX];       /* where log lines go once in the background; default: STATE/log */
 	uint32_t multicast_ttl;
 	uint32_t beat_interval_ms;
@@ -30,6 +32,8 @@ struct config {
 	uint32_t publish_delay_ms;     /* master: longest time that a finished change waits for company */
 	uint64_t retain_versions;      /* keep at least so many versions */
 	uint32_t retain_ms;            /* and those younger than this */
+	uint32_t check_timeout_ms;
+	uint32_t after_timeout_ms;
 	bool sync_close;               /* master: close() returns when the change is durable and announced */
 	bool wait_master;              /* slave: do not mount before the replica is as new as the master's (else: serve what is cached) */
 	bool wait_first;               /* slave: do not mount before there is a first complete replica (default) */

@@ -1,6 +1,7 @@
 /*
  * The control socket's server. Requests are small and rare; what is bounded is what a client could make grow: the length of a line,
- * the number of clients, the requests that one client has waiting (one).
+ * the number of clients, the requests that one client has under way (one), those that all have, with clients that went away, and the lines that a client
+ * does not read.
  */
 #include "drsfs/control.h"
 
@@ -9,6 +10,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/listener.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,15 +19,30 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "drsfs/run.h"
+
 #define LINE_BYTES_MAX 65536
 #define CLIENTS_MAX 64
+#define REQUESTS_MAX 256
+#define UNREAD_BYTES_MAX ((size_t)256 << 10) /* of progress */
 #define RECHECK_MS 2
+
+/* Outlives its client: the handler holds it until it answers. */
+struct control_request {
+	struct control *control;
+	struct control_request *next;
+	struct client *client; /* NULL: gone */
+	void (*gone)(void *user, struct control_request *);
+	void *gone_user;
+};
 
 struct client {
 	struct control *control;
 	struct client *next;
 	struct bufferevent *stream;
-	/* A wait in progress: further lines stay in the input until it is answered. */
+	bool reading; /* in client_read */
+	struct control_request *request; /* under way, or NULL: further lines stay in the input until it is answered */
+	/* A wait in progress: the same. */
 	bool waiting;
 	version_t wanted;
 	json_t *slaves; /* owned */
@@ -41,6 +58,8 @@ struct control {
 	struct evconnlistener *listener;
 	struct client *clients;
 	unsigned client_count;
+	struct control_request *requests;
+	unsigned request_count;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
 
@@ -57,8 +76,22 @@ static void wait_end(struct client *c)
 	c->recheck = NULL;
 }
 
+static void request_free(struct control_request *request)
+{
+	struct control_request **at = &request->control->requests;
+	while (*at != request)
+		at = &(*at)->next;
+	*at = request->next;
+	request->control->request_count--;
+	if (request->client)
+		request->client->request = NULL;
+	free(request);
+}
+
+/* Whoever works on its request learns of it last: what it does may be anything. */
 static void client_free(struct client *c)
 {
+	struct control_request *request = c->request;
 	struct client **at = &c->control->clients;
 	while (*at != c)
 		at = &(*at)->next;
@@ -67,6 +100,11 @@ static void client_free(struct client *c)
 	wait_end(c);
 	bufferevent_free(c->stream);
 	free(c);
+	if (!request)
+		return;
+	request->client = NULL;
+	if (request->gone)
+		request->gone(request->gone_user, request);
 }
 
 /* Takes 'answer'. */
@@ -165,6 +203,33 @@ static void do_wait(struct client *c, json_t *request)
 	wait_check(c, false);
 }
 
+static bool busy(const struct client *c)
+{
+	return c->waiting || c->request || c->closing;
+}
+
+/* A command of the daemon's own. */
+static void do_other(struct client *c, const char *command, const json_t *body)
+{
+	struct control *control = c->control;
+	struct control_request *request = control->request_count < REQUESTS_MAX ? calloc(1, sizeof(*request)) : NULL;
+
+	if (!request) {
+		client_refuse(c, "too many requests are under way");
+		return;
+	}
+	request->control = control;
+	request->client = c;
+	request->next = control->requests;
+	control->requests = request;
+	control->request_count++;
+	c->request = request;
+	if (control->handler.request && control->handler.request(control->handler.user, request, command, body))
+		return;
+	request_free(request);
+	client_refuse(c, "this daemon does not know that command");
+}
+
 static void do_request(struct client *c, const char *line, size_t size)
 {
 	struct control_handler *handler = &c->control->handler;
@@ -185,7 +250,7 @@ static void do_request(struct client *c, const char *line, size_t size)
 		c->stopping = true;
 		client_answer(c, json_pack("{s:b}", "ok", 1));
 	} else {
-		client_refuse(c, "unknown command (status, wait, stop)");
+		do_other(c, command, request);
 	}
 	json_decref(request);
 }
@@ -197,15 +262,60 @@ static void client_read(struct bufferevent *stream, void *user)
 	size_t size;
 	char *line;
 
-	while (!c->waiting && !c->closing && (line = evbuffer_readln(in, &size, EVBUFFER_EOL_LF))) {
+	c->reading = true;
+	while (!busy(c) && (line = evbuffer_readln(in, &size, EVBUFFER_EOL_LF))) {
 		do_request(c, line, size);
 		free(line);
 	}
-	if (!c->waiting && !c->closing && evbuffer_get_length(in) >= LINE_BYTES_MAX) {
+	c->reading = false;
+	if (!busy(c) && evbuffer_get_length(in) >= LINE_BYTES_MAX) {
 		client_refuse(c, "the request is too long");
 		c->closing = true;
 		bufferevent_disable(stream, EV_READ);
 	}
+}
+
+void control_progress(struct control_request *request, json_t *line)
+{
+	struct client *c = request->client;
+
+	if (line && c && evbuffer_get_length(bufferevent_get_output(c->stream)) < UNREAD_BYTES_MAX) {
+		json_object_set_new(line, "progress", json_true());
+		client_answer(c, line);
+	} else {
+		json_decref(line);
+	}
+}
+
+void control_answer(struct control_request *request, json_t *answer)
+{
+	struct client *c = request->client;
+
+	request_free(request);
+	if (!c) {
+		json_decref(answer);
+		return;
+	}
+	client_answer(c, answer);
+	if (!c->reading) /* else it goes on by itself */
+		client_read(c->stream, c);
+}
+
+void control_refuse(struct control_request *request, const char *format, ...)
+{
+	char why[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(why, sizeof(why), format, args);
+	va_end(args);
+	control_answer(request, json_pack("{s:b,s:o}", "ok", 0, "error", run_json_text(why)));
+}
+
+void control_when_gone(struct control_request *request, void (*gone)(void *user, struct control_request *), void *user)
+{
+	request->gone = gone;
+	request->gone_user = user;
 }
 
 static void client_written(struct bufferevent *stream, void *user)
@@ -291,6 +401,8 @@ void control_free(struct control *control)
 {
 	if (!control)
 		return;
+	for (struct control_request *request; (request = control->requests);)
+		request_free(request);
 	while (control->clients)
 		client_free(control->clients);
 	evconnlistener_free(control->listener);

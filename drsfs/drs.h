@@ -95,8 +95,9 @@ struct drs_master_listener {
 };
 
 /*
- * Upcalls to a slave's user. pull_commit, commit_inline and prepare_check may return -EINPROGRESS and answer later by drs_slave_done(): meanwhile none
- * of the others is called but prepare_abort and pull_close, which end what is under way (no answer then).
+ * Upcalls to a slave's user. pull_commit, commit_inline, prepare_check and prepare_commit may return -EINPROGRESS and answer later by drs_slave_done():
+ * meanwhile none of the others is called but prepare_abort and pull_close, which end what is under way (no answer then): prepare_abort a check,
+ * pull_close, when the node is freed, any of the others. A user that never prepares leaves the prepare_… out; the master gets a Nak then.
  */
 struct drs_slave_listener {
 	void *user;
@@ -114,17 +115,26 @@ struct drs_slave_listener {
 	/* Take a newer number without content (out of scope, R2.5): durable on return. */
 	int (*take_version)(void *user, const struct drs_version *);
 	/*
-	 * Two phase. The delta to 'version' came along: stage it, nothing of it visible. 1: staged, prepare_check comes next. 0: it is not here or too large: it is pulled,
-	 * by pull_open and so on, then prepare_check comes. Negative: Nak.
+	 * Two phase. The delta to 'version' came along: stage it, nothing of it visible. 1: staged, prepare_check comes next. 0: it is not here
+	 * ('delta' may be empty) or too large: it is pulled, by pull_open and so on, then prepare_check comes. Negative: Nak.
 	 */
 	int (*prepare)(void *user, const struct drs_version *version, struct slice delta);
-	/* All of it is staged: check it, make it durable. Answered by 0 (Ack) or an error (Nak), or later: -EINPROGRESS. */
+	/*
+	 * All of it is staged: check it, make it durable. Answered by 0 (Ack) or an error (Nak), or later: -EINPROGRESS. Ends the pull that brought it, if there
+	 * was one: no pull_close follows.
+	 */
 	int (*prepare_check)(void *user, const struct drs_version *version);
 	/* Committed: durable and visible on return. Only after a good prepare_check. */
 	int (*prepare_commit)(void *user, struct drs_version *ret_version);
-	/* Aborted, or overtaken: nobody will commit what is staged. Ends a check that runs. Cheap: what is to be taken away is taken away later. */
+	/*
+	 * Aborted, overtaken, or failed: nobody will commit what is staged. Ends a check that runs. Cheap: what is to be taken away is taken away later.
+	 * Not called when the node is freed with a version prepared: that waits for the next start, as after a crash.
+	 */
 	void (*prepare_abort)(void *user);
-	/* Words for the last error that this user gave (the end of a check's output, say), for a Nak's reason. "": error_text() does. */
+	/*
+	 * Words for the error that this user has just given (the end of a check's output, say), for a Nak's reason: asked for at once, copied. "" or NULL: error_text()
+	 * does. What is not UTF-8, and control characters but line ends and tabs, come out as '?'. May be NULL.
+	 */
 	const char *(*reason)(void *user);
 	/* Told whenever the state or the master's version changes (for 'status', logs and those who wait). */
 	void (*changed)(void *user);
@@ -149,9 +159,10 @@ int drs_register_slave(struct node *, const struct did *did, const struct drs_ve
 int drs_start_one_phase(struct drs_master *, const struct drs_version *version, const struct scope *, struct slice inline_delta);
 
 /*
- * startTwoPhase: ask the members in scope to prepare job->version, decide by job->require, announce. 'inline_delta' (may be empty; copied; at most
- * DRS_PREPARE_BYTES_MAX) goes along with the asking. One job a volume at a time; one phase updates that come meanwhile are taken, and announced after
- * it (R4.7). Ends with listener.two_phase_done, always. Any thread.
+ * startTwoPhase: ask the members in scope to prepare job->version, decide by job->require, announce. 'inline_delta' (may be empty; copied) goes along with
+ * the asking; a larger one than DRS_PREPARE_BYTES_MAX is left out and pulled. One job a volume at a time; one phase updates that come meanwhile are taken,
+ * and announced after it (R4.7). Ends with listener.two_phase_done, unless the node is freed before, or this fails at once: -EINVAL: no time,
+ * a version not above 'previous', or a listener without decide and two_phase_done; -EBUSY: too many wait; -ENOMEM. Any thread; taken in order with one phase.
  */
 #define DRS_PREPARE_BYTES_MAX (32 * 1024)
 int drs_start_two_phase(struct drs_master *, const struct drs_job *, struct slice inline_delta);
@@ -170,7 +181,11 @@ int drs_remove_member(struct drs_master *, const char *name); /* on the node's t
 /* A number above the current one was aborted before this start: heartbeats tell it. Before node_run. */
 void drs_tell_aborted(struct drs_master *, const struct drs_version *);
 
-/* The late answer of a slave's user to pull_commit, commit_inline or prepare_check: 0 with the version it led to, or an error. On the node's thread. */
+/*
+ * The late answer of a slave's user: 0, with the version that a commit led to, or an error; 'version' may be NULL where there is none. With -DRS_EREFUSED
+ * it is the one that a check refused, so that a newer one that has come meanwhile is tried at once. Not within the upcall that it answers. On the
+ * node's thread (node_post).
+ */
 void drs_slave_done(struct drs_slave *, int error, const struct drs_version *);
 
 #endif

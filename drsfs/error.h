@@ -18,7 +18,7 @@
 	X(DRS_EPROTOCOL, EPROTO,      "the other side sent something that the protocol does not allow")                       \
 	X(DRS_EMAJOR,    EPROTO,      "the other side speaks another major version of the protocol (upgrade the older one)")  \
 	X(DRS_ETOOBIG,   EMSGSIZE,    "larger than the limit")                                                                \
-	X(DRS_EREFUSED,  ECONNREFUSED,"refused by the other side")                                                            \
+	X(DRS_EREFUSED,  ECONNREFUSED,"refused by the other side, or by a check")                                                        \
 	X(DRS_ECONFLICT, EBUSY,       "the live tree has changed in the same places")                                         \
 	X(DRS_EABORTED,  ECANCELED,   "the update was aborted")                                                               \
 	X(DRS_ELINK,     ECONNRESET,  "the link was closed")                                                                  \

@@ -12,12 +12,15 @@
  *  - A link ends once: after LINK_DOWN, REFUSED, and the actions HANG_UP and REFUSE, no more events come for that peer. The node may end any link
  *    at any time by LINK_DOWN (a timeout, a bad frame, credentials that could not be had), never as a nested event.
  *  - Each DECIDE is answered by one DECIDED, at any time later; a core has one outstanding at most, beside a STORE.
- *  - Each STAGE is answered by one PULLED, UNSTAGED or FAILED; each CHECK by one CHECKED or FAILED, unless UNPREPARE comes first. They count with COMMIT
- *    and its like: a slave's core has at most one of them all outstanding. COMMIT, COMMIT_INLINE and CHECK may be answered much later, other events in between.
- *  - Each STORE is answered by one STORED or FAILED; each COMMIT, COMMIT_INLINE and TAKE by one DURABLE or FAILED; each PULL by one PULLED or
+ *  - Each STAGE is answered by one PULLED, UNSTAGED or FAILED, at once: no other event comes between. Each CHECK by one CHECKED or FAILED, unless
+ *    UNPREPARE comes first. They count with COMMIT and its like: a slave's core has at most one of them all outstanding. COMMIT, COMMIT_INLINE,
+ *    COMMIT_PREPARED and CHECK may be answered much later, other events in between.
+ *  - After STAGE something is prepared, or on its way to be, until DURABLE answers COMMIT_PREPARED, or UNPREPARE comes; or PULL_STOP alone for the pull of
+ *    a proposed version, when its link was lost: what was staged by then may be resumed, by another STAGE or a pull.
+ *  - Each STORE is answered by one STORED or FAILED; each COMMIT, COMMIT_INLINE, COMMIT_PREPARED and TAKE by one DURABLE or FAILED; each PULL by one PULLED or
  *    FAILED, unless PULL_STOP comes first or the link goes down (then only LINK_DOWN; the core answers with PULL_STOP). A core has at most one of these
  *    outstanding at a time (master: one STORE; slave: one of the others), and more of them are asked for only after the answer.
- *  - After PULLED the slave asks for COMMIT and no longer needs the link; if the link goes down between the two, COMMIT still follows.
+ *  - After PULLED the slave asks for COMMIT or CHECK and no longer needs the link; if the link goes down between the two, that still follows.
  */
 #ifndef DRSFS_EVENT_H
 #define DRSFS_EVENT_H
@@ -56,25 +59,26 @@ struct beat {
 /* How a slave hears the master; it tells this in hello and report, and the master chooses the way to it. */
 enum beat_path { BEAT_BY_MULTICAST = 1, BEAT_BY_UNICAST = 2, BEAT_BY_LINK = 3 };
 
-/* What happened. Every event has 'kind' and 'now' (which never goes backwards); the other fields that count are named here. */
 /* A slave's answer to prepare. */
 enum prepare_answer { PREPARE_ACK = 1, PREPARE_NAK = 2, PREPARE_OUT_OF_SYNC = 3 };
 
+/* What happened. Every event has 'kind' and 'now' (which never goes backwards); the other fields that count are named here. */
 enum event_kind {
 	/* both */
 	EVENT_TICK,       /* the deadline that the core gave has come (early or late is harmless) */
 	EVENT_LINK_DOWN,  /* peer: a link has ended; slave: PEER_NONE if DIAL failed before LINK_UP */
-	EVENT_FAILED,     /* error (negative): the outstanding STORE (master) or COMMIT, COMMIT_INLINE, TAKE, PULL (slave) could not be done */
+	EVENT_FAILED,     /* error (negative): the outstanding STORE (master), or COMMIT and its like, TAKE, PULL, STAGE or CHECK (slave), could not be done.
+			   * version: of a COMMIT or COMMIT_INLINE that a check refused, which one; zero: not known */
 	/* master */
 	EVENT_UPDATE,     /* version, scope, inline_delta: the user layer starts one phase; inline_delta leads from the version of the UPDATE before */
 	EVENT_STORED,     /* version: its STORE is durable */
-	EVENT_HELLO,      /* peer, name, version, path: a slave's first word on a link */
+	EVENT_HELLO,      /* peer, name, version, path, scope (the clusters that it belongs to; NULL: none): a slave's first word on a link */
 	EVENT_REPORT,     /* peer, version, path: where the slave is now */
 	EVENT_PULL,       /* peer, request: a slave asks for a delta (its opening waits with the node until STREAM or STREAM_STOP) */
-	EVENT_START,      /* job: the user layer starts two phase */
-	EVENT_CANCEL,     /* version: it cancels the job that runs for it (the node has asked master_job_cancellable first) */
+	EVENT_START,      /* job, inline_delta (the job's, or empty): the user layer starts two phase */
+	EVENT_CANCEL,     /* version: it cancels the job that runs for it (the node has asked master_job_cancellable first; else nothing happens) */
 	EVENT_DECIDED,    /* version, error: the outstanding DECIDE is durable, or failed */
-	EVENT_ANSWER,     /* peer, version, answer, error, reason: a slave answers PREPARE */
+	EVENT_ANSWER,     /* peer, version, answer, error and reason (of a NAK; NULL: none): a slave answers PREPARE */
 	EVENT_STREAM_DONE,/* peer, request, error: the conversation ended by itself; 0: to its end (a failure has been told to the slave by the node) */
 	/* slave */
 	EVENT_BEAT,       /* beat, path: a heartbeat came, by whichever way */
@@ -84,7 +88,7 @@ enum event_kind {
 	EVENT_PREPARE,    /* peer, version, previous, timeout_ms, inline_delta: the master asks to prepare */
 	EVENT_UNSTAGED,   /* version: STAGE found no delta that it could use: pull it */
 	EVENT_CHECKED,    /* version: the outstanding CHECK has ended well: prepared, durable */
-	EVENT_PULLED,     /* request: all of the delta is here (pull_ready) */
+	EVENT_PULLED,     /* request (of a PULL): all of the delta is here (pull_ready), or staged */
 	EVENT_DURABLE,    /* version: COMMIT, COMMIT_INLINE or TAKE is durable and visible; where it led to */
 };
 
@@ -118,21 +122,21 @@ enum action_kind {
 	ACTION_WELCOME,       /* peer, version: say so by the link, with the volume's did, the interval and what 'admit' gives */
 	ACTION_REFUSE,        /* peer, error: say so by the link and close it */
 	ACTION_PREPARE,       /* peer, version, timeout_ms: ask it to prepare the job's version by the link, with the job's delta if that is small; time left */
-	ACTION_DECIDE,        /* version, commit: have the user make it durable, then DECIDED */
-	ACTION_VOTED,         /* tell the user that votes have changed */
-	ACTION_JOB_DONE,      /* version, error: tell the user that the job is over */
+	ACTION_DECIDE,        /* version, commit: have the user make it durable, then DECIDED. Asked with 'commit' false after it failed with true */
+	ACTION_VOTED,         /* tell the user that votes have changed; comes before DECIDE */
+	ACTION_JOB_DONE,      /* version, error: tell the user that the job is over, or (-EBUSY) that it was not started, and nothing was decided about it */
 	ACTION_STREAM,        /* peer, request: converse with it (delta_open ... delta_close), then STREAM_DONE */
 	ACTION_STREAM_STOP,   /* peer, request: delta_close now; no STREAM_DONE follows. Comes after LINK_DOWN too, or before another STREAM for the peer */
 	/* slave */
 	ACTION_DIAL,          /* connect to the master, then LINK_UP or LINK_DOWN */
 	ACTION_HELLO,         /* peer, version, path: say it by the link (the name is the node's) */
 	ACTION_REPORT,        /* peer, version, path: say it by the link */
-	ACTION_PULL,          /* peer, request, complete, proposed (and then version): pull_open(complete), ask by the link, feed what comes to the user; then PULLED or FAILED */
-	ACTION_STAGE,         /* version, inline_delta (of the event that is being stepped): prepare(); then PULLED (staged), FAILED, or, if the delta is to be pulled, UNSTAGED */
+	ACTION_PULL,          /* peer, request, complete, proposed (then version): pull_open(complete), ask by the link, feed the user; then PULLED or FAILED */
+	ACTION_STAGE,         /* version, inline_delta (the event's, or empty): prepare(); then PULLED (staged), FAILED, or UNSTAGED (to be pulled) */
 	ACTION_CHECK,         /* version: prepare_check(), then CHECKED or FAILED, perhaps much later */
 	ACTION_ANSWER,        /* peer, version, answer, error: say it by the link; the node adds the user's reason to a NAK */
 	ACTION_COMMIT_PREPARED, /* version: prepare_commit(), then DURABLE or FAILED */
-	ACTION_UNPREPARE,     /* prepare_abort(): no CHECKED or FAILED follows */
+	ACTION_UNPREPARE,     /* prepare_abort(): no CHECKED or FAILED follows. Also after STAGE, CHECK, COMMIT_PREPARED or the PULL of a proposed version has FAILED */
 	ACTION_PULL_STOP,     /* request: pull_close now; no PULLED or FAILED follows */
 	ACTION_COMMIT,        /* request: pull_commit, then DURABLE or FAILED (after FAILED the node calls pull_close) */
 	ACTION_COMMIT_INLINE, /* inline_delta (the one of the beat that is being stepped): commit_inline, then DURABLE or FAILED */
@@ -154,7 +158,7 @@ struct action {
 };
 
 /* The actions of one step, in order. The step sets 'count' to 0 first. 'capacity' is given once, at least ACTIONS_MAX: more a core never asks for in a step. */
-#define ACTIONS_MAX(peers) ((size_t)(peers) + 16) /* master: its peers_max; slave: 1 */
+#define ACTIONS_MAX(peers) (2 * (size_t)(peers) + 16) /* master: its peers_max; slave: 1 */
 struct actions {
 	size_t count, capacity;
 	struct action *items;

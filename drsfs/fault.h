@@ -6,11 +6,18 @@
 #ifndef DRSFS_FAULT_H
 #define DRSFS_FAULT_H
 
+#include <stdbool.h>
+
 #ifdef DRSFS_FAULTS
-void fault_point(const char *name); /* any thread */
-#define FAULT(name) fault_point(name)
+/* Pass the point: is the process to end here? Any thread. */
+bool fault_due(const char *name);
+_Noreturn void fault_die(const char *name);
+#define FAULT(name) (fault_due(name) ? fault_die(name) : (void)0)
+/* The same after something was sent by a link, where sending only queues: 'flush' is what makes it leave before the process does. */
+#define FAULT_SENT(name, flush) (fault_due(name) ? ((flush), fault_die(name)) : (void)0)
 #else
-#define FAULT(name) ((void)0)
+#define FAULT(name)             ((void)0)
+#define FAULT_SENT(name, flush) ((void)0)
 #endif
 
 #endif

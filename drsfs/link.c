@@ -303,6 +303,17 @@ void link_finish(struct link *l)
 	event_active(l->turn, EV_TIMEOUT, 0);
 }
 
+#ifdef DRSFS_FAULTS
+void link_flush(struct link *l)
+{
+	struct evbuffer *output = bufferevent_get_output(l->stream);
+	/* The bufferevent lets nobody else take bytes from the front. */
+	evbuffer_unfreeze(output, 1);
+	evbuffer_write(output, bufferevent_getfd(l->stream));
+	evbuffer_freeze(output, 1);
+}
+#endif
+
 /* --- making one */
 
 static void on_event(struct bufferevent *stream, short what, void *user)

@@ -54,5 +54,9 @@ bool link_full(const struct link *);
 void link_expect(struct link *, uint32_t within_ms);
 /* Send what is queued, then go down with 0. Nothing that comes in any more is heard. */
 void link_finish(struct link *);
+#ifdef DRSFS_FAULTS
+/* What is queued leaves now, as far as it can; the link is of no use after it. For a process that ends itself here (drsfs/fault.h). */
+void link_flush(struct link *);
+#endif
 
 #endif

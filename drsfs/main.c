@@ -61,9 +61,11 @@ static const struct {
 	{ "master", run_master, "Mount a volume for writing and replicate it" },
 	{ "slave", run_slave, "Mount a read-only replica and follow its master" },
 	{ "status", command_status, "Tell how a daemon and its slaves are doing" },
+	{ "batch", command_batch, "Change many things as one version that all slaves agree to" },
 	{ "log", command_log, "List a volume's versions" },
 	{ "wait", command_wait, "Return when slaves have a version" },
 	{ "verify", command_verify, "Re-read and check a store" },
+	{ "forget", command_forget, "Have a master forget a slave that is gone for good" },
 	{ "stop", command_stop, "Unmount and end a daemon" },
 	{ "version", print_version, "Print the program's version" },
 };

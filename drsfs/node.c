@@ -28,16 +28,21 @@
 #include "drsfs/node_role.h"
 
 #define UPDATES_MAX   1024 /* that wait; more are merged */
+#define JOBS_MAX      16   /* that wait; only one is ever taken, the others are told that it runs */
 #define LINKS_TURN_US 2000 /* after which the loop looks whether something more urgent has come */
 enum { PRIORITY_CALLS, PRIORITY_LINKS, PRIORITIES };
 
-/* What another thread wants: a function to run, or (run == NULL) an update. */
+enum call_kind { CALL_RUN, CALL_UPDATE, CALL_JOB };
+
+/* What another thread wants: a function to run, one phase or two. */
 struct call {
 	TAILQ_ENTRY(call) next;
+	enum call_kind kind;
 	void (*run)(void *user);
 	void *user;
 	struct drs_version version;
 	struct scope scope;
+	struct drs_job job;
 	size_t inline_size;
 	uint8_t inline_delta[];
 };
@@ -54,7 +59,7 @@ struct node {
 	atomic_bool stopping;
 	pthread_mutex_t lock; /* of the calls */
 	struct call_list calls;
-	size_t updates;
+	size_t updates, jobs; /* among them */
 
 	bool stepping;
 	struct actions actions;
@@ -97,7 +102,7 @@ static void step(struct node *n, struct event *e)
 static void raise_later(struct node *n, struct event *e)
 {
 	assert(n->raised_count < n->raised_capacity);
-	assert(!e->beat && !e->scope && !e->name && !e->did && !e->inline_delta.size);
+	assert(!e->beat && !e->scope && !e->name && !e->did && !e->job && !e->inline_delta.size);
 	n->raised[(n->raised_first + n->raised_count++) % n->raised_capacity] = *e;
 }
 
@@ -159,16 +164,25 @@ int node_post(struct node *n, void (*run)(void *user), void *user)
 	return 0;
 }
 
-static struct call *update_new(const struct drs_version *version, const struct scope *scope, struct slice inline_delta)
+static struct call *call_new(enum call_kind kind, struct slice inline_delta)
 {
 	struct call *c = calloc(1, sizeof(*c) + inline_delta.size);
 	if (!c)
 		return NULL;
-	c->version = *version;
-	c->scope = *scope;
+	c->kind = kind;
 	c->inline_size = inline_delta.size;
 	if (inline_delta.size > 0)
 		memcpy(c->inline_delta, inline_delta.data, inline_delta.size);
+	return c;
+}
+
+static struct call *update_new(const struct drs_version *version, const struct scope *scope, struct slice inline_delta)
+{
+	struct call *c = call_new(CALL_UPDATE, inline_delta);
+	if (!c)
+		return NULL;
+	c->version = *version;
+	c->scope = *scope;
 	return c;
 }
 
@@ -179,7 +193,7 @@ static struct call *update_new(const struct drs_version *version, const struct s
 static bool update_merge(struct node *n, const struct drs_version *version)
 {
 	struct call *last = TAILQ_LAST(&n->calls, call_list);
-	if (!last || last->run)
+	if (!last || last->kind != CALL_UPDATE)
 		return false;
 	last->version = *version;
 	last->scope = (struct scope){ 0 };
@@ -204,15 +218,38 @@ int node_post_update(struct node *n, const struct drs_version *version, const st
 	return error;
 }
 
+int node_post_job(struct node *n, const struct drs_job *job, struct slice inline_delta)
+{
+	struct call *c = call_new(CALL_JOB, inline_delta);
+	if (!c)
+		return -ENOMEM;
+	c->job = *job;
+	pthread_mutex_lock(&n->lock);
+	bool room = n->jobs < JOBS_MAX;
+	if (room) {
+		n->jobs++;
+		push(n, c);
+	}
+	pthread_mutex_unlock(&n->lock);
+	if (!room)
+		free(c);
+	return room ? 0 : -EBUSY;
+}
+
 static void call_run(struct node *n, struct call *c)
 {
-	if (c->run)
+	struct slice delta = { c->inline_delta, c->inline_size };
+	switch (c->kind) {
+	case CALL_RUN:
 		c->run(c->user);
-	else
-		node_raise(n, (struct event){ .kind = EVENT_UPDATE,
-					      .version = c->version,
-					      .scope = &c->scope,
-					      .inline_delta = { c->inline_delta, c->inline_size } });
+		break;
+	case CALL_UPDATE:
+		node_raise(n, (struct event){ .kind = EVENT_UPDATE, .version = c->version, .scope = &c->scope, .inline_delta = delta });
+		break;
+	case CALL_JOB:
+		n->role.ops->start(n->role.self, &c->job, delta);
+		break;
+	}
 }
 
 static void calls_take(struct node *n, struct call_list *taken)
@@ -220,7 +257,7 @@ static void calls_take(struct node *n, struct call_list *taken)
 	TAILQ_INIT(taken);
 	pthread_mutex_lock(&n->lock);
 	TAILQ_CONCAT(taken, &n->calls, next);
-	n->updates = 0;
+	n->updates = n->jobs = 0;
 	pthread_mutex_unlock(&n->lock);
 }
 
@@ -274,8 +311,8 @@ int node_take_role(struct node *n, struct role role, size_t links_max)
 {
 	if (n->role.ops)
 		return -EBUSY;
-	/* At most one answer is outstanding, and each link can fail and end a conversation once. */
-	size_t raised_max = 2 * links_max + 16;
+	/* At most two answers are outstanding, and each link can fail, end a conversation and be found too old to be asked once. */
+	size_t raised_max = 3 * links_max + 16;
 	n->actions.items = calloc(ACTIONS_MAX(links_max), sizeof(*n->actions.items));
 	n->raised = calloc(raised_max, sizeof(*n->raised));
 	if (!n->actions.items || !n->raised) {

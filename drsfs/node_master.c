@@ -9,6 +9,8 @@
  *
  * A stream is the conversation of one pull. It takes turns: frames go to the link until that is full (on at 'drained'), the source has to hear from
  * the slave first (on at the next frame), or the turn is over (on at once, after everybody else).
+ *
+ * Of a two phase job the node only keeps what goes along with the asking; who is asked, and what comes of it, is the core's.
  */
 #include <assert.h>
 #include <errno.h>
@@ -19,6 +21,7 @@
 #include <unistd.h>
 
 #include "drsfs/error.h"
+#include "drsfs/fault.h"
 #include "drsfs/log.h"
 #include "drsfs/node_role.h"
 
@@ -26,11 +29,13 @@
 #define BACKLOG         64
 #define ACCEPT_PAUSE_MS 500 /* when there are no more descriptors */
 #define STREAM_TURN_MS  1
+#define MINOR_TWO_PHASE 1   /* of the protocol: who speaks an older one cannot be asked */
 
 enum session_state { SESSION_GREETING, SESSION_KNOWN, SESSION_JOINED, SESSION_LEAVING };
 
 struct stream {
 	bool open, waits_for_link;
+	bool to_proposed; /* leads to the version of the job that runs */
 	uint32_t request;
 	void *source;
 	loop_event *turn;
@@ -43,11 +48,21 @@ struct session {
 	struct link *link;
 	struct address address; /* of the link */
 	uint16_t udp_port;
+	uint32_t minor;
 	enum beat_path path;
 	char name[NAME_TEXT_MAX];
-	uint32_t request; /* the pull that 'opening' belongs to */
+	uint32_t request; /* the pull that 'opening' and the next two belong to */
+	bool to_proposed;
+	struct drs_version proposed;
 	struct buffer opening;
 	struct stream stream;
+};
+
+/* The two phase job that runs, from its start until JOB_DONE. */
+struct job {
+	bool runs;
+	struct drs_version version, previous;
+	struct buffer delta; /* that goes along with the asking; empty: it is pulled */
 };
 
 struct drs_master {
@@ -62,6 +77,8 @@ struct drs_master {
 	peer_id peer_last;
 	size_t sessions_count, sessions_max;
 	struct session **sessions; /* ordered by peer, which only grows */
+	struct job job;
+	bool announcing; /* this step's heartbeats are the first that tell a decision */
 
 	size_t datagram_size; /* 0: no heartbeat of this step has been made yet */
 	uint8_t datagram[WIRE_DATAGRAM_BYTES_MAX];
@@ -182,7 +199,11 @@ static void perform_beat(struct drs_master *m)
 {
 	beat_make(m);
 	beat_count(m);
+	if (m->announcing)
+		FAULT("master.announce.before");
 	log_group(m, beat_send_group(m->beats, (struct slice){ m->datagram, m->datagram_size }));
+	if (m->announcing)
+		FAULT("master.announce.after");
 }
 
 static void beat_by_link(struct session *s)
@@ -194,16 +215,20 @@ static void beat_by_link(struct session *s)
 static void perform_beat_to(struct session *s, enum beat_path path)
 {
 	struct drs_master *m = s->master;
+	struct address to = s->address;
+	if (path != BEAT_BY_LINK && s->udp_port == 0)
+		return;
 	beat_make(m);
+	if (m->announcing)
+		FAULT("master.announce_to.before");
 	if (path == BEAT_BY_LINK) {
 		beat_by_link(s);
 	} else {
-		struct address to = s->address;
-		if (s->udp_port == 0)
-			return;
 		address_set_port(&to, s->udp_port);
 		beat_send_to(m->beats, &to, (struct slice){ m->datagram, m->datagram_size });
 	}
+	if (m->announcing)
+		FAULT_SENT("master.announce_to.after", link_flush(s->link));
 	beat_count(m);
 }
 
@@ -241,7 +266,11 @@ static void on_stream_turn(evutil_socket_t fd, short what, void *user)
 			stream_end(s, result);
 			return;
 		}
+		if (s->stream.to_proposed)
+			FAULT("master.stream.before");
 		link_send_data(s->link, LINK_DATA_FROM_MASTER, s->stream.request, buffer_slice(&m->frame));
+		if (s->stream.to_proposed)
+			FAULT_SENT("master.stream.after", link_flush(s->link));
 		if (node_now() - start >= STREAM_TURN_MS) {
 			event_active(s->stream.turn, EV_TIMEOUT, 0);
 			return;
@@ -249,14 +278,26 @@ static void on_stream_turn(evutil_socket_t fd, short what, void *user)
 	}
 }
 
-static void perform_stream(struct session *s, uint32_t request)
+static bool job_is(const struct drs_master *m, const struct drs_version *version)
+{
+	return m->job.runs && m->ops->equal(version, &m->job.version);
+}
+
+/* Have the user make the delta that the session's last pull asks for. */
+static int stream_open(struct session *s)
 {
 	struct drs_master *m = s->master;
+	if (s->to_proposed && !job_is(m, &s->proposed))
+		return -ECANCELED; /* it is decided: heartbeats tell how */
+	s->stream.to_proposed = s->to_proposed;
+	return m->listener.delta_open(m->listener.user, s->to_proposed ? &s->proposed : NULL, buffer_slice(&s->opening), &s->stream.source);
+}
+
+static void perform_stream(struct session *s, uint32_t request)
+{
 	stream_close(s);
 	s->stream.request = request;
-	int error = request == s->request ? 0 : -DRS_EPROTOCOL;
-	if (error == 0)
-		error = m->listener.delta_open(m->listener.user, NULL, buffer_slice(&s->opening), &s->stream.source);
+	int error = request == s->request ? stream_open(s) : -DRS_EPROTOCOL;
 	buffer_clear(&s->opening);
 	if (error < 0) {
 		stream_end(s, error);
@@ -296,6 +337,7 @@ static int hear_hello(struct session *s, const struct wire_message *h)
 		return 0;
 	}
 	link_expect(s->link, 0);
+	s->minor = h->hello.minor;
 	s->udp_port = h->hello.udp_port;
 	s->path = h->hello.path;
 	s->state = SESSION_KNOWN;
@@ -308,6 +350,8 @@ static int hear_hello(struct session *s, const struct wire_message *h)
 static int hear_pull(struct session *s, const struct wire_message *p)
 {
 	s->request = p->pull.request;
+	s->to_proposed = p->pull.to_proposed;
+	s->proposed = p->pull.proposed;
 	buffer_clear(&s->opening);
 	buffer_add(&s->opening, p->pull.opening.data, p->pull.opening.size);
 	if (s->opening.failed)
@@ -338,6 +382,18 @@ static void hear_pull_end(struct session *s, const struct wire_message *e)
 						    .error = e->pull_end.error < 0 ? e->pull_end.error : -ECANCELED });
 }
 
+static int hear_answer(struct session *s, const struct wire_message *a)
+{
+	const char *words = *a->prepare_answer.text ? a->prepare_answer.text : error_text(a->prepare_answer.error);
+	node_raise(s->master->node, (struct event){ .kind = EVENT_ANSWER,
+						    .peer = s->peer,
+						    .version = a->prepare_answer.version,
+						    .answer = a->prepare_answer.answer,
+						    .error = a->prepare_answer.error,
+						    .reason = a->prepare_answer.answer == PREPARE_NAK ? words : NULL });
+	return 0;
+}
+
 static int hear_message(struct session *s, const struct wire_message *message)
 {
 	switch (message->kind) {
@@ -359,6 +415,8 @@ static int hear_message(struct session *s, const struct wire_message *message)
 		return hear_pull(s, message);
 	case WIRE_REPORT:
 		return hear_report(s, message);
+	case WIRE_PREPARE_ANSWER:
+		return hear_answer(s, message);
 	case WIRE_PULL_END:
 		hear_pull_end(s, message);
 		return 0;
@@ -525,6 +583,100 @@ static void perform_store(struct drs_master *m, const struct drs_version *versio
 	node_raise(m->node, (struct event){ .kind = error < 0 ? EVENT_FAILED : EVENT_STORED, .error = error, .version = *version });
 }
 
+/* --- two phase */
+
+static void start(void *self, const struct drs_job *job, struct slice inline_delta)
+{
+	struct drs_master *m = self;
+	if (job_is(m, &job->version)) {
+		m->listener.two_phase_done(m->listener.user, &job->version, -EBUSY);
+		return;
+	}
+	if (!m->job.runs) {
+		m->job.runs = true;
+		m->job.version = job->version;
+		m->job.previous = job->previous;
+		buffer_clear(&m->job.delta);
+		buffer_add(&m->job.delta, inline_delta.data, inline_delta.size);
+		if (m->job.delta.failed)
+			buffer_clear(&m->job.delta);
+	}
+	node_raise(m->node, (struct event){ .kind = EVENT_START, .job = job, .inline_delta = inline_delta });
+}
+
+/* It would pass over the question and never answer. */
+static void answer_for_old(struct session *s, const struct drs_version *version)
+{
+	node_raise(s->master->node, (struct event){ .kind = EVENT_ANSWER,
+						    .peer = s->peer,
+						    .version = *version,
+						    .answer = PREPARE_NAK,
+						    .error = -EOPNOTSUPP,
+						    .reason = "its program is too old for two phase" });
+}
+
+static void perform_prepare(struct session *s, const struct action *a)
+{
+	struct job *job = &s->master->job;
+	struct wire_message m = { .kind = WIRE_PREPARE };
+	if (s->minor < MINOR_TWO_PHASE) {
+		answer_for_old(s, &a->version);
+		return;
+	}
+	assert(job_is(s->master, &a->version));
+	m.prepare.version = a->version;
+	m.prepare.previous = job->previous;
+	m.prepare.timeout_ms = a->timeout_ms;
+	m.prepare.inline_delta = buffer_slice(&job->delta);
+	FAULT("master.prepare.before");
+	link_send_wire(s->link, &m);
+	FAULT_SENT("master.prepare.after", link_flush(s->link));
+}
+
+static void perform_decide(struct drs_master *m, const struct action *a)
+{
+	FAULT("master.decide.before");
+	m->listener.decide(m->listener.user, &a->version, a->commit);
+}
+
+void drs_decided(struct drs_master *m, const struct drs_version *version, int error)
+{
+	FAULT("master.decide.after");
+	if (error < 0)
+		log_error("the decision about a version cannot be stored: %s", error_text(error));
+	node_raise(m->node, (struct event){ .kind = EVENT_DECIDED, .version = *version, .error = error });
+}
+
+/* Why it failed, slave by slave. */
+static void log_failed_job(struct drs_master *m, const struct drs_version *version, int error)
+{
+	const struct drs_vote *votes;
+	size_t count = master_votes(m->core, &votes);
+	char number[40], words[DRS_REASON_BYTES_MAX];
+	m->ops->format(version, number);
+	log_notice("version %s is aborted: %s", number, error_text(error));
+	for (size_t i = 0; i < count; i++) {
+		if (votes[i].answer != DRS_REFUSED)
+			continue;
+		wire_text(votes[i].reason, false, words, sizeof(words));
+		log_notice("version %s is refused by slave %s: %s", number, votes[i].name, words);
+	}
+}
+
+static void perform_job_done(struct drs_master *m, const struct drs_version *version, int error)
+{
+	bool ran = job_is(m, version);
+	if (ran && error < 0)
+		log_failed_job(m, version, error);
+	m->listener.two_phase_done(m->listener.user, version, error);
+	if (!ran)
+		return;
+	m->job.runs = false;
+	buffer_fini(&m->job.delta);
+}
+
+/* --- what the core asks for */
+
 static void perform_for(struct session *s, const struct action *a)
 {
 	switch (a->kind) {
@@ -539,6 +691,9 @@ static void perform_for(struct session *s, const struct action *a)
 		break;
 	case ACTION_HANG_UP:
 		session_remove(s);
+		break;
+	case ACTION_PREPARE:
+		perform_prepare(s, a);
 		break;
 	case ACTION_STREAM:
 		perform_stream(s, a->request);
@@ -555,12 +710,26 @@ static void perform_for(struct session *s, const struct action *a)
 static void perform(void *self, const struct action *a)
 {
 	struct drs_master *m = self;
-	if (a->kind == ACTION_STORE) {
+	struct session *s;
+	switch (a->kind) {
+	case ACTION_STORE:
 		perform_store(m, &a->version);
-	} else if (a->kind == ACTION_BEAT) {
+		break;
+	case ACTION_BEAT:
 		perform_beat(m);
-	} else {
-		struct session *s = session_find(m, a->peer);
+		break;
+	case ACTION_DECIDE:
+		perform_decide(m, a);
+		break;
+	case ACTION_VOTED:
+		if (m->listener.voted)
+			m->listener.voted(m->listener.user);
+		break;
+	case ACTION_JOB_DONE:
+		perform_job_done(m, &a->version, a->error);
+		break;
+	default:
+		s = session_find(m, a->peer);
 		if (s)
 			perform_for(s, a);
 	}
@@ -570,6 +739,7 @@ static void step(void *self, const struct event *e, struct actions *actions)
 {
 	struct drs_master *m = self;
 	m->datagram_size = 0;
+	m->announcing = e->kind == EVENT_DECIDED;
 	master_step(m->core, e, actions);
 }
 
@@ -593,12 +763,13 @@ static void master_free(void *self)
 		event_free(m->reopen);
 	beat_port_free(m->beats);
 	master_core_free(m->core);
+	buffer_fini(&m->job.delta);
 	buffer_fini(&m->frame);
 	buffer_fini(&m->storage);
 	free(m);
 }
 
-static const struct role_ops master_ops = { .step = step, .perform = perform, .deadline = deadline, .free = master_free };
+static const struct role_ops master_ops = { .step = step, .perform = perform, .deadline = deadline, .start = start, .free = master_free };
 
 static int open_door(struct drs_master *m, const char *listen)
 {
@@ -685,6 +856,41 @@ int drs_register_master(struct node *node, const struct did *did, const struct d
 int drs_start_one_phase(struct drs_master *m, const struct drs_version *version, const struct scope *scope, struct slice inline_delta)
 {
 	return node_post_update(m->node, version, scope, inline_delta);
+}
+
+int drs_start_two_phase(struct drs_master *m, const struct drs_job *job, struct slice inline_delta)
+{
+	if (!m->listener.decide || !m->listener.two_phase_done || job->timeout_ms == 0 || !m->ops->greater(&job->version, &job->previous))
+		return -EINVAL;
+	return node_post_job(m->node, job, inline_delta.size <= DRS_PREPARE_BYTES_MAX ? inline_delta : (struct slice){ 0 });
+}
+
+int drs_cancel_two_phase(struct drs_master *m, const struct drs_version *version)
+{
+	if (!master_job_cancellable(m->core, version))
+		return -ENOENT;
+	node_raise(m->node, (struct event){ .kind = EVENT_CANCEL, .version = *version });
+	return 0;
+}
+
+size_t drs_votes(struct drs_master *m, const struct drs_vote **ret_votes)
+{
+	return master_votes(m->core, ret_votes);
+}
+
+int drs_add_member(struct drs_master *m, const char *name)
+{
+	return wire_name_valid(name) ? master_add_member(m->core, name, NULL) : -EINVAL;
+}
+
+int drs_remove_member(struct drs_master *m, const char *name)
+{
+	return master_remove_member(m->core, name);
+}
+
+void drs_tell_aborted(struct drs_master *m, const struct drs_version *version)
+{
+	master_tell_aborted(m->core, version);
 }
 
 size_t node_members(struct node *node, const struct member **ret_members)

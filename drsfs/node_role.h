@@ -25,6 +25,8 @@ struct role_ops {
 	void (*step)(void *self, const struct event *, struct actions *);
 	void (*perform)(void *self, const struct action *);
 	time_ms (*deadline)(const void *self);
+	/* A job's turn has come (node_post_job); what is shown is valid during the call. NULL: the role has none. */
+	void (*start)(void *self, const struct drs_job *, struct slice inline_delta);
 	void (*free)(void *self);
 };
 
@@ -38,11 +40,13 @@ int node_take_role(struct node *, struct role, size_t links_max);
 void *node_role_self(const struct node *, const struct role_ops *); /* NULL: it has another role */
 /*
  * Step the core with this event and perform what comes out of it; if that is being done already, after that, in the order of calls.
- * Then the event may hold no pointers. The time is filled in.
+ * Then the event may hold no pointers, but for a 'reason' that stays. The time is filled in.
  */
 void node_raise(struct node *, struct event);
 /* Queue an update for the node's thread (any thread). */
 int node_post_update(struct node *, const struct drs_version *, const struct scope *, struct slice inline_delta);
+/* Queue a job for the role's 'start' on the node's thread, in order with updates (any thread). -EBUSY: too many wait. */
+int node_post_job(struct node *, const struct drs_job *, struct slice inline_delta);
 
 void link_send_wire(struct link *, const struct wire_message *);
 /* A message that says why; the text is what error_text() has for it unless given. */

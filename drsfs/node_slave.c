@@ -2,7 +2,10 @@
  * What a slave's core asks for, done: heartbeats heard, the master dialled, deltas pulled and handed to the user.
  *
  * A pull is open from pull_open until its commit or pull_close, whichever comes first; each open pull is closed once. While it is open and
- * 'wanted', frames from the master are fed to the user and the user's frames go back, as far as the link takes them.
+ * 'wanted', frames from the master are fed to the user and the user's frames go back, as far as the link takes them. The pull of a proposed version ends
+ * with its check.
+ *
+ * Some of the user's work may take its time: then 'late' says which answer is outstanding, until drs_slave_done brings it or the user is told to end it.
  */
 #include <assert.h>
 #include <errno.h>
@@ -11,6 +14,7 @@
 #include <sys/random.h>
 
 #include "drsfs/error.h"
+#include "drsfs/fault.h"
 #include "drsfs/log.h"
 #include "drsfs/node_role.h"
 #include "drsfs/resolve.h"
@@ -20,9 +24,19 @@
 #define STRANGERS_MAX     16 /* hosts remembered for having sent another major version */
 
 struct pull {
-	bool open;   /* pull_open was, neither pull_commit nor pull_close has been */
+	bool open;   /* pull_open was; pull_commit has not succeeded, prepare_check not been asked, pull_close not been */
 	bool wanted; /* neither PULLED nor FAILED has been raised */
+	bool to_proposed;
 	uint32_t request;
+};
+
+/* What the user has said that it will answer later. */
+enum late { LATE_NOTHING, LATE_COMMIT, LATE_COMMIT_INLINE, LATE_CHECK, LATE_COMMIT_PREPARED };
+
+/* Why the version that is being prepared cannot be, in the user's words. */
+struct refusal {
+	int error;
+	char words[DRS_REASON_BYTES_MAX];
 };
 
 struct drs_slave {
@@ -41,6 +55,10 @@ struct drs_slave {
 	bool up; /* the core knows the link, as 'peer' */
 	peer_id peer;
 	struct pull pull;
+	enum late late;
+	struct drs_version preparing; /* what is being checked, or was last */
+	struct refusal refusal;
+	bool committed_prepared; /* and not yet reported */
 
 	struct beat beat;
 	struct buffer frame, message_storage, beat_storage;
@@ -68,12 +86,28 @@ static void log_work(struct drs_slave *s, const char *what, int error)
 	s->work_error = error;
 }
 
+/* --- the words of a Nak: as soon as the user gives an error, for by the time of the answer it may have others */
+
+static void refusal_note(struct drs_slave *s, int error)
+{
+	const char *words = s->listener.reason ? s->listener.reason(s->listener.user) : NULL;
+	s->refusal.error = error;
+	wire_text(words && *words ? words : error_text(error), true, s->refusal.words, sizeof(s->refusal.words));
+}
+
+static void refusal_forget(struct drs_slave *s)
+{
+	s->refusal = (struct refusal){ 0 };
+}
+
 /* --- pulls */
 
 static void pull_close(struct drs_slave *s)
 {
 	if (s->pull.open)
 		s->listener.pull_close(s->listener.user);
+	if (s->late == LATE_COMMIT)
+		s->late = LATE_NOTHING;
 	s->pull.open = s->pull.wanted = false;
 }
 
@@ -87,6 +121,8 @@ static void pull_failed(struct drs_slave *s, int error)
 /* It failed on our side: the master need not go on. */
 static void pull_give_up(struct drs_slave *s, int error)
 {
+	if (s->pull.to_proposed)
+		refusal_note(s, error);
 	if (s->link)
 		link_send_pull_end(s->link, s->pull.request, error);
 	pull_failed(s, error);
@@ -115,24 +151,40 @@ static void pull_advance(struct drs_slave *s)
 	}
 }
 
-static void perform_pull(struct drs_slave *s, uint32_t request, bool complete)
+static int pull_open(struct drs_slave *s, const struct action *a)
 {
-	struct wire_message m = { .kind = WIRE_PULL, .pull = { .request = request, .complete = complete } };
-	assert(!s->pull.open);
-	s->pull.request = request;
+	s->pull.request = a->request;
+	s->pull.to_proposed = a->proposed;
 	buffer_clear(&s->frame);
-	int error = s->listener.pull_open(s->listener.user, complete, &s->frame);
+	int error = s->listener.pull_open(s->listener.user, a->complete, &s->frame);
+	if (error < 0)
+		return error;
+	s->pull.open = true;
+	if (s->frame.failed)
+		return -ENOMEM;
+	return s->frame.size > WIRE_MESSAGE_BYTES_MAX / 2 ? -DRS_ETOOBIG : 0;
+}
+
+static void perform_pull(struct drs_slave *s, const struct action *a)
+{
+	struct wire_message m = { .kind = WIRE_PULL, .pull = { .request = a->request, .complete = a->complete } };
+	assert(!s->pull.open);
+	int error = pull_open(s, a);
 	if (error < 0) {
+		if (a->proposed)
+			refusal_note(s, error);
 		pull_failed(s, error);
 		return;
 	}
-	s->pull.open = s->pull.wanted = true;
+	s->pull.wanted = true;
 	m.pull.opening = buffer_slice(&s->frame);
-	if (s->frame.failed || s->frame.size > WIRE_MESSAGE_BYTES_MAX / 2) {
-		pull_failed(s, s->frame.failed ? -ENOMEM : -DRS_ETOOBIG);
-		return;
-	}
+	m.pull.to_proposed = a->proposed;
+	m.pull.proposed = a->version;
+	if (a->proposed)
+		FAULT("slave.pull.before");
 	link_send_wire(s->link, &m);
+	if (a->proposed)
+		FAULT_SENT("slave.pull.after", link_flush(s->link));
 	pull_advance(s);
 }
 
@@ -166,33 +218,191 @@ static void hear_pull_end(struct drs_slave *s, const struct wire_message *m)
 
 static void answer(struct drs_slave *s, const char *what, int error, const struct drs_version *version)
 {
-	if (error < 0)
+	if (error < 0) {
+		refusal_note(s, error); /* a Nak may come of it: whoever cannot get to the version before cannot prepare */
 		log_work(s, what, error);
-	else
+	} else {
 		s->work_error = 0;
+	}
 	node_raise(s->node, (struct event){ .kind = error < 0 ? EVENT_FAILED : EVENT_DURABLE, .error = error, .version = *version });
+}
+
+/* Whether the user's work is done; if not, its answer comes by drs_slave_done. */
+static bool done(struct drs_slave *s, int error, enum late work)
+{
+	s->late = error == -EINPROGRESS ? work : LATE_NOTHING;
+	return error != -EINPROGRESS;
+}
+
+static void commit_done(struct drs_slave *s, int error, const struct drs_version *version)
+{
+	s->pull.open = error < 0;
+	pull_close(s);
+	answer(s, "the delta cannot be committed", error, version);
 }
 
 static void perform_commit(struct drs_slave *s)
 {
 	struct drs_version version = { 0 };
-	assert(s->pull.open);
+	assert(s->pull.open && s->late == LATE_NOTHING);
 	int error = s->listener.pull_commit(s->listener.user, &version);
-	s->pull.open = error < 0;
-	pull_close(s);
-	answer(s, "the delta cannot be committed", error, &version);
+	if (done(s, error, LATE_COMMIT))
+		commit_done(s, error, &version);
+}
+
+static void commit_inline_done(struct drs_slave *s, int error, const struct drs_version *version)
+{
+	answer(s, "the delta of a heartbeat cannot be committed", error, version);
 }
 
 static void perform_commit_inline(struct drs_slave *s, struct slice delta)
 {
 	struct drs_version version = { 0 };
+	assert(s->late == LATE_NOTHING);
 	int error = s->listener.commit_inline(s->listener.user, delta, &version);
-	answer(s, "the delta of a heartbeat cannot be committed", error, &version);
+	if (done(s, error, LATE_COMMIT_INLINE))
+		commit_inline_done(s, error, &version);
 }
 
 static void perform_take(struct drs_slave *s, const struct drs_version *version)
 {
 	answer(s, "the new version's number cannot be stored", s->listener.take_version(s->listener.user, version), version);
+}
+
+/* --- two phase */
+
+/* A user that does not prepare leaves these out; then the master gets a Nak. */
+static bool can_prepare(const struct drs_slave *s)
+{
+	const struct drs_slave_listener *l = &s->listener;
+	return l->prepare && l->prepare_check && l->prepare_commit && l->prepare_abort;
+}
+
+static void prepare_failed(struct drs_slave *s, int error)
+{
+	char version[40], words[DRS_REASON_BYTES_MAX];
+	s->ops->format(&s->preparing, version);
+	wire_text(s->refusal.words, false, words, sizeof(words));
+	log_notice("version %s is refused: %s", version, words);
+	node_raise(s->node, (struct event){ .kind = EVENT_FAILED, .version = s->preparing, .error = error });
+}
+
+static int stage(struct drs_slave *s, const struct action *a)
+{
+	FAULT("slave.stage.before");
+	int result = s->listener.prepare(s->listener.user, &a->version, a->inline_delta);
+	FAULT("slave.stage.after");
+	assert(result <= 1);
+	return result;
+}
+
+static void perform_stage(struct drs_slave *s, const struct action *a)
+{
+	s->preparing = a->version;
+	refusal_forget(s);
+	int result = can_prepare(s) ? stage(s, a) : -EOPNOTSUPP;
+	if (result < 0) {
+		refusal_note(s, result);
+		prepare_failed(s, result);
+		return;
+	}
+	node_raise(s->node, (struct event){ .kind = result > 0 ? EVENT_PULLED : EVENT_UNSTAGED, .request = a->request, .version = a->version });
+}
+
+static void check_done(struct drs_slave *s, int error)
+{
+	FAULT("slave.check.after");
+	if (error < 0) {
+		refusal_note(s, error);
+		prepare_failed(s, error);
+		return;
+	}
+	s->work_error = 0;
+	node_raise(s->node, (struct event){ .kind = EVENT_CHECKED, .version = s->preparing });
+}
+
+static void perform_check(struct drs_slave *s, const struct drs_version *version)
+{
+	assert(s->late == LATE_NOTHING && can_prepare(s));
+	s->pull.open = s->pull.wanted = false; /* the user has it as staged now */
+	s->preparing = *version;
+	FAULT("slave.check.before");
+	int error = s->listener.prepare_check(s->listener.user, version);
+	if (done(s, error, LATE_CHECK))
+		check_done(s, error);
+}
+
+static void commit_prepared_done(struct drs_slave *s, int error, const struct drs_version *version)
+{
+	FAULT("slave.commit.after");
+	s->committed_prepared = error == 0;
+	answer(s, "the prepared version cannot be committed", error, version);
+}
+
+static void perform_commit_prepared(struct drs_slave *s)
+{
+	struct drs_version version = { 0 };
+	assert(s->late == LATE_NOTHING);
+	FAULT("slave.commit.before");
+	int error = s->listener.prepare_commit(s->listener.user, &version);
+	if (done(s, error, LATE_COMMIT_PREPARED))
+		commit_prepared_done(s, error, &version);
+}
+
+static void perform_unprepare(struct drs_slave *s)
+{
+	if (s->late == LATE_CHECK)
+		s->late = LATE_NOTHING;
+	if (!can_prepare(s))
+		return;
+	FAULT("slave.unprepare.before");
+	s->listener.prepare_abort(s->listener.user);
+	FAULT("slave.unprepare.after");
+}
+
+static void send_answer(struct drs_slave *s, const struct action *a)
+{
+	struct wire_message m = { .kind = WIRE_PREPARE_ANSWER };
+	m.prepare_answer.version = a->version;
+	m.prepare_answer.answer = a->answer;
+	m.prepare_answer.error = a->error;
+	if (a->answer == PREPARE_NAK)
+		wire_text(a->error == s->refusal.error ? s->refusal.words : error_text(a->error), true, m.prepare_answer.text,
+			  sizeof(m.prepare_answer.text));
+	FAULT("slave.answer.before");
+	link_send_wire(s->link, &m);
+	FAULT_SENT("slave.answer.after", link_flush(s->link));
+}
+
+/* --- late answers */
+
+void drs_slave_done(struct drs_slave *s, int error, const struct drs_version *version)
+{
+	static const struct drs_version none;
+	enum late work = s->late;
+	assert(work != LATE_NOTHING && error != -EINPROGRESS);
+	s->late = LATE_NOTHING;
+	if (!version)
+		version = &none;
+	if (work == LATE_COMMIT)
+		commit_done(s, error, version);
+	else if (work == LATE_COMMIT_INLINE)
+		commit_inline_done(s, error, version);
+	else if (work == LATE_COMMIT_PREPARED)
+		commit_prepared_done(s, error, version);
+	else
+		check_done(s, error);
+}
+
+/* The node ends: no answer is wanted any more. What is prepared and waits for its decision stays as it is, as after a crash. */
+static void late_end(struct drs_slave *s)
+{
+	if (s->late == LATE_CHECK)
+		s->listener.prepare_abort(s->listener.user);
+	else if (s->late == LATE_COMMIT_INLINE || s->late == LATE_COMMIT_PREPARED)
+		s->listener.pull_close(s->listener.user);
+	pull_close(s); /* also one that is being committed */
+	s->late = LATE_NOTHING;
 }
 
 /* --- the link */
@@ -258,6 +468,19 @@ static void hear_beat(struct drs_slave *s, const struct beat *b, enum beat_path 
 	node_raise(s->node, (struct event){ .kind = EVENT_BEAT, .beat = b, .path = path });
 }
 
+static int hear_prepare(struct drs_slave *s, const struct wire_message *p)
+{
+	if (!s->joined)
+		return -DRS_EPROTOCOL;
+	node_raise(s->node, (struct event){ .kind = EVENT_PREPARE,
+					    .peer = s->peer,
+					    .version = p->prepare.version,
+					    .previous = p->prepare.previous,
+					    .timeout_ms = p->prepare.timeout_ms,
+					    .inline_delta = p->prepare.inline_delta });
+	return 0;
+}
+
 static int hear_message(struct drs_slave *s, const struct wire_message *message)
 {
 	switch (message->kind) {
@@ -269,6 +492,8 @@ static int hear_message(struct drs_slave *s, const struct wire_message *message)
 	case WIRE_PULL_END:
 		hear_pull_end(s, message);
 		return 0;
+	case WIRE_PREPARE:
+		return hear_prepare(s, message);
 	case WIRE_PING:
 		link_send_wire(s->link, &(struct wire_message){ .kind = WIRE_PONG });
 		return 0;
@@ -405,7 +630,12 @@ static void send_hello(struct drs_slave *s, const struct action *a)
 static void send_report(struct drs_slave *s, const struct action *a)
 {
 	struct wire_message m = { .kind = WIRE_REPORT, .report = { .version = a->version, .path = a->path } };
+	if (s->committed_prepared)
+		FAULT("slave.report.before");
 	link_send_wire(s->link, &m);
+	if (s->committed_prepared)
+		FAULT_SENT("slave.report.after", link_flush(s->link));
+	s->committed_prepared = false;
 }
 
 /* --- datagrams */
@@ -452,8 +682,11 @@ static void perform_by_link(struct drs_slave *s, const struct action *a)
 	case ACTION_REPORT:
 		send_report(s, a);
 		break;
+	case ACTION_ANSWER:
+		send_answer(s, a);
+		break;
 	case ACTION_PULL:
-		perform_pull(s, a->request, a->complete);
+		perform_pull(s, a);
 		break;
 	default:
 		assert(!"an action of a master");
@@ -478,6 +711,18 @@ static void perform(void *self, const struct action *a)
 		break;
 	case ACTION_TAKE:
 		perform_take(s, &a->version);
+		break;
+	case ACTION_STAGE:
+		perform_stage(s, a);
+		break;
+	case ACTION_CHECK:
+		perform_check(s, &a->version);
+		break;
+	case ACTION_COMMIT_PREPARED:
+		perform_commit_prepared(s);
+		break;
+	case ACTION_UNPREPARE:
+		perform_unprepare(s);
 		break;
 	case ACTION_CHANGED:
 		if (s->listener.changed)
@@ -505,7 +750,7 @@ static time_ms deadline(const void *self)
 static void slave_free(void *self)
 {
 	struct drs_slave *s = self;
-	pull_close(s);
+	late_end(s);
 	link_free(s->link);
 	resolve_free(s->resolve);
 	beat_port_free(s->beats);

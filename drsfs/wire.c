@@ -81,13 +81,51 @@ static bool slice_from(ProtobufCBinaryData from, struct buffer *storage, struct 
 	return !storage->failed;
 }
 
-/* Text is for people, on their terminals: what is not printable in it is shown as '?'. */
+/* The bytes of the UTF-8 character that 'from' begins with, and which it is; 0: there is none. The shortest form only, no surrogates. */
+static size_t character_size(const unsigned char *from, uint32_t *ret_character)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t size = from[0] < 0x80 ? 1 : from[0] < 0xc0 ? 0 : from[0] < 0xe0 ? 2 : from[0] < 0xf0 ? 3 : from[0] < 0xf8 ? 4 : 0;
+	uint32_t character = size > 1 ? from[0] & (0x7fu >> size) : from[0];
+	for (size_t i = 1; i < size; i++) {
+		if ((from[i] & 0xc0) != 0x80)
+			return 0; /* the NUL at the end, too */
+		character = character << 6 | (from[i] & 0x3f);
+	}
+	*ret_character = character;
+	return size > 0 && character >= least[size] && character <= 0x10ffff && (character < 0xd800 || character > 0xdfff) ? size : 0;
+}
+
+/* Neither a control character (C0, DEL, C1) nor one that turns the direction of what follows. */
+static bool is_printable(uint32_t c)
+{
+	bool control = c < ' ' || (c >= 0x7f && c <= 0x9f);
+	bool direction = (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+	return !control && !direction;
+}
+
+void wire_text(const char *from, bool lines, char *text, size_t size)
+{
+	size_t at = 0, step;
+	for (; *from; from += step) {
+		uint32_t character = 0;
+		size_t found = character_size((const unsigned char *)from, &character);
+		bool stays = found > 0 && (is_printable(character) || (lines && (*from == '\n' || *from == '\t')));
+		step = found > 0 ? found : 1;
+		if (at + (stays ? step : 1) >= size)
+			break;
+		if (stays)
+			memcpy(text + at, from, step);
+		else
+			text[at] = '?';
+		at += stays ? step : 1;
+	}
+	text[at] = 0;
+}
+
 static void text_from(const char *from, char text[WIRE_TEXT_MAX])
 {
-	snprintf(text, WIRE_TEXT_MAX, "%s", from);
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
+	wire_text(from, false, text, WIRE_TEXT_MAX);
 }
 
 bool wire_name_valid(const char *name)
@@ -114,6 +152,7 @@ static const struct {
 	{ WIRE__REASON__REASON_STORAGE, -EDQUOT },
 	{ WIRE__REASON__REASON_STOPPED, -ECANCELED },
 	{ WIRE__REASON__REASON_NAME, -ENOTUNIQ },
+	{ WIRE__REASON__REASON_CHECK, -DRS_EREFUSED },
 };
 
 static Wire__Reason reason_of(int error)
@@ -130,6 +169,14 @@ static int error_from(Wire__Reason reason)
 		if (reasons[i].reason == reason)
 			return reasons[i].error;
 	return -DRS_EREFUSED;
+}
+
+static bool answer_from(Wire__Answer from, enum prepare_answer *ret_answer)
+{
+	if (from < WIRE__ANSWER__ANSWER_ACK || from > WIRE__ANSWER__ANSWER_OUT_OF_SYNC)
+		return false;
+	*ret_answer = (enum prepare_answer)from;
+	return true;
 }
 
 /* --- heartbeats */
@@ -256,6 +303,8 @@ void wire_message_encode(const struct wire_message *m, struct buffer *out)
 	Wire__Report report = WIRE__REPORT__INIT;
 	Wire__Ping ping = WIRE__PING__INIT;
 	Wire__Pong pong = WIRE__PONG__INIT;
+	Wire__Prepare prepare = WIRE__PREPARE__INIT;
+	Wire__PrepareAnswer answer = WIRE__PREPARE_ANSWER__INIT;
 	struct beat_parts beat;
 
 	switch (m->kind) {
@@ -290,6 +339,8 @@ void wire_message_encode(const struct wire_message *m, struct buffer *out)
 		pull.request = m->pull.request;
 		pull.complete = m->pull.complete;
 		pull.opening = bytes_of(m->pull.opening.data, m->pull.opening.size);
+		if (m->pull.to_proposed)
+			pull.proposed = bytes_of_version(&m->pull.proposed);
 		message.kind_case = WIRE__MESSAGE__KIND_PULL;
 		message.pull = &pull;
 		break;
@@ -318,6 +369,25 @@ void wire_message_encode(const struct wire_message *m, struct buffer *out)
 		beat_parts_fit(&beat, &m->beat);
 		message.kind_case = WIRE__MESSAGE__KIND_BEAT;
 		message.beat = &beat.beat;
+		break;
+	case WIRE_PREPARE:
+		assert(m->prepare.inline_delta.size <= DRS_PREPARE_BYTES_MAX);
+		prepare.version = bytes_of_version(&m->prepare.version);
+		prepare.previous = bytes_of_version(&m->prepare.previous);
+		prepare.timeout_ms = m->prepare.timeout_ms;
+		prepare.inline_delta = bytes_of(m->prepare.inline_delta.data, m->prepare.inline_delta.size);
+		message.kind_case = WIRE__MESSAGE__KIND_PREPARE;
+		message.prepare = &prepare;
+		break;
+	case WIRE_PREPARE_ANSWER:
+		answer.version = bytes_of_version(&m->prepare_answer.version);
+		answer.answer = (Wire__Answer)m->prepare_answer.answer;
+		if (m->prepare_answer.answer == PREPARE_NAK) {
+			answer.reason = reason_of(m->prepare_answer.error);
+			answer.text = (char *)m->prepare_answer.text;
+		}
+		message.kind_case = WIRE__MESSAGE__KIND_PREPARE_ANSWER;
+		message.prepare_answer = &answer;
 		break;
 	case WIRE_UNKNOWN:
 		assert(!"nothing to say");
@@ -363,7 +433,8 @@ static bool pull_from(const Wire__Pull *from, struct wire_message *ret, struct b
 	ret->kind = WIRE_PULL;
 	ret->pull.request = from->request;
 	ret->pull.complete = from->complete;
-	return slice_from(from->opening, storage, &ret->pull.opening);
+	ret->pull.to_proposed = from->proposed.len > 0;
+	return version_from(from->proposed, &ret->pull.proposed) && slice_from(from->opening, storage, &ret->pull.opening);
 }
 
 static bool pull_end_from(const Wire__PullEnd *from, struct wire_message *ret)
@@ -379,6 +450,25 @@ static bool report_from(const Wire__Report *from, struct wire_message *ret)
 {
 	ret->kind = WIRE_REPORT;
 	return version_from(from->version, &ret->report.version) && path_from(from->path, &ret->report.path);
+}
+
+static bool prepare_from(const Wire__Prepare *from, struct wire_message *ret, struct buffer *storage)
+{
+	ret->kind = WIRE_PREPARE;
+	ret->prepare.timeout_ms = from->timeout_ms;
+	return version_from(from->version, &ret->prepare.version) && version_from(from->previous, &ret->prepare.previous) &&
+	       from->inline_delta.len <= DRS_PREPARE_BYTES_MAX && slice_from(from->inline_delta, storage, &ret->prepare.inline_delta);
+}
+
+static bool prepare_answer_from(const Wire__PrepareAnswer *from, struct wire_message *ret)
+{
+	ret->kind = WIRE_PREPARE_ANSWER;
+	if (!answer_from(from->answer, &ret->prepare_answer.answer) || !version_from(from->version, &ret->prepare_answer.version))
+		return false;
+	bool nak = ret->prepare_answer.answer == PREPARE_NAK;
+	ret->prepare_answer.error = !nak ? 0 : from->reason == WIRE__REASON__REASON_NONE ? -DRS_EREFUSED : error_from(from->reason);
+	wire_text(nak ? from->text : "", true, ret->prepare_answer.text, sizeof(ret->prepare_answer.text));
+	return true;
 }
 
 static bool message_from(const Wire__Message *from, struct wire_message *ret, struct buffer *storage)
@@ -405,6 +495,10 @@ static bool message_from(const Wire__Message *from, struct wire_message *ret, st
 	case WIRE__MESSAGE__KIND_BEAT:
 		ret->kind = WIRE_BEAT;
 		return beat_from(from->beat, &ret->beat, storage);
+	case WIRE__MESSAGE__KIND_PREPARE:
+		return prepare_from(from->prepare, ret, storage);
+	case WIRE__MESSAGE__KIND_PREPARE_ANSWER:
+		return prepare_answer_from(from->prepare_answer, ret);
 	default:
 		ret->kind = WIRE_UNKNOWN;
 		return true;

@@ -9,7 +9,7 @@
 #include "drsfs/event.h"
 
 #define WIRE_MAJOR                 1
-#define WIRE_MINOR                 0
+#define WIRE_MINOR                 1 /* 1: two phase */
 #define WIRE_DATAGRAM_BYTES_MAX    1400
 #define WIRE_MESSAGE_BYTES_MAX     (64 << 10)
 #define WIRE_TEXT_MAX              256
@@ -26,6 +26,8 @@ enum wire_kind {
 	WIRE_PING,
 	WIRE_PONG,
 	WIRE_BEAT,
+	WIRE_PREPARE,
+	WIRE_PREPARE_ANSWER,
 };
 
 struct wire_message {
@@ -53,7 +55,8 @@ struct wire_message {
 		} refuse;
 		struct {
 			uint32_t request;
-			bool complete;
+			bool complete, to_proposed;
+			struct drs_version proposed; /* of to_proposed */
 			struct slice opening;
 		} pull;
 		struct {
@@ -66,6 +69,17 @@ struct wire_message {
 			enum beat_path path;
 		} report;
 		struct beat beat;
+		struct {
+			struct drs_version version, previous;
+			uint32_t timeout_ms;
+			struct slice inline_delta; /* empty: to be pulled */
+		} prepare;
+		struct {
+			struct drs_version version;
+			enum prepare_answer answer;
+			int error; /* of a Nak, never 0; else 0 */
+			char text[DRS_REASON_BYTES_MAX];
+		} prepare_answer;
 	};
 };
 
@@ -83,6 +97,12 @@ int wire_beat_decode(struct slice datagram, struct beat *ret_beat, struct buffer
 void wire_message_encode(const struct wire_message *, struct buffer *);
 /* Slices in the message live in 'storage' (cleared first). -DRS_EPROTOCOL, -ENOMEM. */
 int wire_message_decode(struct slice bytes, struct wire_message *ret_message, struct buffer *storage);
+
+/*
+ * Words of somebody else, made fit for people's terminals and for a message: cut to 'size' with NUL at the end of a character, what is not UTF-8 or not
+ * printable shown as '?'. Line ends and tabs stay with 'lines', for text that may have more than one.
+ */
+void wire_text(const char *from, bool lines, char *text, size_t size);
 
 /* Is this a server's or cluster's name: letters, digits, '-', '_', '.', not empty, shorter than NAME_TEXT_MAX? */
 bool wire_name_valid(const char *);

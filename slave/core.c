@@ -1,10 +1,15 @@
 /*
- * The slave's half of the DRS core (R2, R3): it hears which version is newest and brings its user there, by the cheapest way that is
- * open: take the bare number (nothing that came since concerns it), commit the delta that came inside the heartbeat, or pull.
+ * The slave's half of the DRS core (R2, R3, R4): it hears which version is newest and brings its user there, by the cheapest way that is
+ * open: take the bare number (nothing that came since concerns it), commit the delta that came inside the heartbeat, or pull. And it is asked to
+ * prepare a proposed version: then it gets that, has it checked, says so, and waits for a heartbeat that tells the decision.
  *
  * Nothing depends on a particular heartbeat. All that one leaves behind is a greater 'known'; what a heartbeat says about versions is true for ever, so
  * lost, repeated, late and reordered ones are all alike. As long as own < known and there is a link, something is going on or due: that is
  * liveness, and it is asserted after every step. Own only grows: that is safety, and there is one place where it changes.
+ *
+ * A proposed version is never part of 'known'. Whoever prepares one stands at the version that it leads on from and knows of none newer: as soon
+ * as it does, the job is decided, and the preparing ends, in a commit only if the window or 'current' says so. Whatever else ends it costs a
+ * pull at the most.
  *
  *   link:  DOWN --dial--> DIALING --up--> JOINING --welcome--> JOINED;   each --down or refused--> DOWN, and dials again later
  *
@@ -12,6 +17,30 @@
  *            |               '--link down--> IDLE   |
  *            '--inline, take--> COMMITTING          |
  *          IDLE <--time-- WAITING <--failed-- PULLING, COMMITTING
+ *
+ *          IDLE --prepare--> STAGING --staged--> CHECKING --checked--> PREPARED --committed--> COMMITTING
+ *                               '--not here--> FETCHING --all here--> CHECKING
+ *          IDLE <--failed, or the preparing ends-- STAGING, FETCHING, CHECKING, PREPARED
+ *
+ * The participant, state by event. "Ack", "Nak" and "OutOfSync" are said if the link by which it was asked is still there. "End" is to unprepare,
+ * then IDLE, then to pull if behind. STAGE is answered at once, so that STAGING sees nothing but its answer.
+ *
+ *   event                          IDLE                   PULLING, COMMITTING, WAITING   FETCHING        CHECKING        PREPARED
+ *   prepare, from own version      STAGING                OutOfSync                      (see below)
+ *   prepare, from a newer version  OutOfSync, pull        OutOfSync, WAITING: pull now   end, OutOfSync  end, OutOfSync  end, OutOfSync
+ *   prepare, of own version or
+ *     below, or from below own     Nak                    Nak                            end, Nak        end, Nak        end, Nak
+ *   prepare, the same again        -                      -                              time anew       time anew       time anew, Ack
+ *   prepare, another               -                      -                              end, STAGING    end, STAGING    end, STAGING
+ *   all is here                    -                      -                              CHECKING        -               -
+ *   checked                        -                      -                              -               Ack, PREPARED   -
+ *   failed                         -                      (one phase)                    end, Nak        end, Nak        -
+ *   heartbeat: committed           -                      (one phase)                    end             end             COMMITTING
+ *   heartbeat: aborted, overtaken  -                      (one phase)                    end             end             end
+ *   welcome: it is current         (one phase)            (one phase)                    -               end             COMMITTING
+ *   welcome: a newer one is        (one phase)            (one phase)                    -               end             end
+ *   link down                      -                      PULLING: IDLE                  IDLE            -               -
+ *   time is up                     -                      -                              end             end             end
  */
 #include "slave/core.h"
 
@@ -25,6 +54,8 @@
 #include "drsfs/scope.h"
 
 #define REFUSED_RETRY_MS 30000
+#define REFUSED_CHECK_RETRY_MS 60000 /* of a version that a check did not accept, if no newer one comes */
+#define PREPARED_GRACE_MS 2000    /* after the job's time, for the decision to get here */
 #define WORK_RETRY_MS_MIN 250     /* after a failure, doubling */
 #define WORK_RETRY_MS_MAX 15000
 #define INTERVAL_MS_DEFAULT 1000  /* between heartbeats, until the master has told */
@@ -44,16 +75,20 @@ static const struct machine link_machine = {
 	},
 };
 
-enum work_state { WORK_IDLE, WORK_PULLING, WORK_COMMITTING, WORK_WAITING };
+enum work_state { WORK_IDLE, WORK_PULLING, WORK_COMMITTING, WORK_WAITING, WORK_STAGING, WORK_FETCHING, WORK_CHECKING, WORK_PREPARED };
 static const struct machine work_machine = {
 	.name = "work",
-	.count = 4,
-	.states = { "idle", "pulling", "committing", "waiting" },
+	.count = 8,
+	.states = { "idle", "pulling", "committing", "waiting", "staging", "fetching", "checking", "prepared" },
 	.allowed = {
-		[WORK_IDLE] = MACHINE_TO(WORK_PULLING) | MACHINE_TO(WORK_COMMITTING),
+		[WORK_IDLE] = MACHINE_TO(WORK_PULLING) | MACHINE_TO(WORK_COMMITTING) | MACHINE_TO(WORK_STAGING),
 		[WORK_PULLING] = MACHINE_TO(WORK_COMMITTING) | MACHINE_TO(WORK_IDLE) | MACHINE_TO(WORK_WAITING),
 		[WORK_COMMITTING] = MACHINE_TO(WORK_IDLE) | MACHINE_TO(WORK_WAITING),
 		[WORK_WAITING] = MACHINE_TO(WORK_IDLE),
+		[WORK_STAGING] = MACHINE_TO(WORK_FETCHING) | MACHINE_TO(WORK_CHECKING) | MACHINE_TO(WORK_IDLE),
+		[WORK_FETCHING] = MACHINE_TO(WORK_CHECKING) | MACHINE_TO(WORK_IDLE),
+		[WORK_CHECKING] = MACHINE_TO(WORK_PREPARED) | MACHINE_TO(WORK_IDLE),
+		[WORK_PREPARED] = MACHINE_TO(WORK_COMMITTING) | MACHINE_TO(WORK_IDLE),
 	},
 };
 
@@ -90,6 +125,13 @@ struct slave_core {
 	time_ms retry_due;
 	uint32_t retry_gap_ms;
 	int failure;                    /* the last one, until something succeeds */
+	bool check_refused;             /* it is WAITING because a check on this server did not accept the version */
+	struct drs_version refused;     /* that one, or the newest that was known of then */
+
+	struct drs_version proposed;    /* that is being prepared, or was last */
+	time_ms prepare_due;            /* when the preparing ends by itself */
+	peer_id asked_by;               /* the link by which the answer is wanted: none, when it is not the present one */
+	bool committing_prepared;       /* the COMMITTING is of what was prepared */
 };
 
 /* --- small things --- */
@@ -196,13 +238,20 @@ static void follow_beat(struct slave_core *s, const struct beat *b, time_ms now,
 	}
 }
 
-static void pull(struct slave_core *s, time_ms now, struct actions *out)
+static struct action *ask_for_delta(struct slave_core *s, struct actions *out)
 {
-	work_move(s, WORK_PULLING, now, s->heal ? "heal" : "behind");
 	struct action *a = act(out, ACTION_PULL);
+
 	a->peer = s->peer;
 	a->request = ++s->request;
 	a->complete = s->heal;
+	return a;
+}
+
+static void pull(struct slave_core *s, time_ms now, struct actions *out)
+{
+	work_move(s, WORK_PULLING, now, s->heal ? "heal" : "behind");
+	ask_for_delta(s, out);
 }
 
 /* Whatever happened, go on if there is something to do. 'beat': the one that is being stepped, or NULL. */
@@ -219,9 +268,26 @@ static void advance(struct slave_core *s, const struct beat *beat, time_ms now, 
 static void wait_and_retry(struct slave_core *s, int error, time_ms now)
 {
 	work_move(s, WORK_WAITING, now, "failed");
+	s->check_refused = false;
 	s->failure = error;
 	s->retry_due = now + spread(s, s->retry_gap_ms);
 	s->retry_gap_ms = doubled(s->retry_gap_ms, WORK_RETRY_MS_MAX);
+}
+
+/* What a check did not accept is not tried again soon, unless there is something newer to try. */
+static void wait_for_newer(struct slave_core *s, const struct drs_version *refused, int error, time_ms now)
+{
+	work_move(s, WORK_WAITING, now, "check refused");
+	s->check_refused = true;
+	s->refused = greater(s, refused, &s->version) ? *refused : s->known;
+	s->failure = error;
+	s->retry_due = now + REFUSED_CHECK_RETRY_MS;
+}
+
+static void leave_refused(struct slave_core *s, time_ms now)
+{
+	if (s->work == WORK_WAITING && s->check_refused && greater(s, &s->known, &s->refused))
+		work_move(s, WORK_IDLE, now, "newer than the refused");
 }
 
 static void say_position(struct slave_core *s, enum action_kind kind, struct actions *out)
@@ -232,17 +298,206 @@ static void say_position(struct slave_core *s, enum action_kind kind, struct act
 	a->path = s->said.path = s->path;
 }
 
+/* --- two phase: the participant (R4) --- */
+
+/* Something is staged or prepared, or about to be. */
+static bool is_preparing(const struct slave_core *s)
+{
+	return s->work >= WORK_STAGING;
+}
+
+static void answer(struct slave_core *s, const struct drs_version *version, enum prepare_answer what, int error, struct actions *out)
+{
+	struct action *a;
+
+	if (s->link != LINK_JOINED || s->asked_by != s->peer)
+		return;
+	a = act(out, ACTION_ANSWER);
+	a->peer = s->peer;
+	a->version = *version;
+	a->answer = what;
+	a->error = error;
+}
+
+/* Nothing of it was ever seen, so that nothing has to be taken back: what is staged may be thrown away. */
+static void unprepare(struct slave_core *s, time_ms now, const char *why, struct actions *out)
+{
+	act(out, ACTION_UNPREPARE);
+	work_move(s, WORK_IDLE, now, why);
+}
+
+static void prepare_end(struct slave_core *s, time_ms now, const char *why, struct actions *out)
+{
+	if (s->work == WORK_FETCHING)
+		act(out, ACTION_PULL_STOP)->request = s->request;
+	unprepare(s, now, why, out);
+}
+
+static void stage(struct slave_core *s, struct slice delta, time_ms now, struct actions *out)
+{
+	struct action *a;
+
+	work_move(s, WORK_STAGING, now, s->heal ? "prepare, and heal" : "prepare");
+	a = act(out, ACTION_STAGE);
+	a->version = s->proposed;
+	if (!s->heal) /* a replica that has to heal builds on nothing that it has */
+		a->inline_delta = delta;
+}
+
+static void check(struct slave_core *s, const char *why, time_ms now, struct actions *out)
+{
+	work_move(s, WORK_CHECKING, now, why);
+	act(out, ACTION_CHECK)->version = s->proposed;
+}
+
+static void on_unstaged(struct slave_core *s, const struct event *e, struct actions *out)
+{
+	struct action *a;
+
+	if (s->work != WORK_STAGING)
+		return;
+	if (s->link != LINK_JOINED) {
+		unprepare(s, e->now, "no link to fetch by", out);
+		return;
+	}
+	work_move(s, WORK_FETCHING, e->now, "not here");
+	a = ask_for_delta(s, out);
+	a->proposed = true;
+	a->version = s->proposed;
+}
+
+static void on_checked(struct slave_core *s, const struct event *e, struct actions *out)
+{
+	if (s->work != WORK_CHECKING)
+		return;
+	work_move(s, WORK_PREPARED, e->now, "checked");
+	answer(s, &s->proposed, PREPARE_ACK, 0, out);
+}
+
+/*
+ * A digest that is not right says that the replica was not before: then the proposed version is asked for once more, as a complete copy. There may be no other
+ * occasion to heal, as long as the master has nothing newer.
+ */
+static void prepare_failed(struct slave_core *s, int error, time_ms now, struct actions *out)
+{
+	unprepare(s, now, "failed", out);
+	if (error == -DRS_EDIGEST && !s->heal) {
+		s->heal = true;
+		if (s->link == LINK_JOINED) {
+			stage(s, (struct slice){ 0 }, now, out);
+			return;
+		}
+	}
+	answer(s, &s->proposed, PREPARE_NAK, error, out);
+}
+
+static void commit_prepared(struct slave_core *s, time_ms now, struct actions *out)
+{
+	work_move(s, WORK_COMMITTING, now, "committed");
+	s->committing_prepared = true;
+	act(out, ACTION_COMMIT_PREPARED)->version = s->proposed;
+}
+
+/* The proposed version was committed: show it, if all of it is here and checked; else it is had like any other. */
+static void prepare_committed(struct slave_core *s, time_ms now, struct actions *out)
+{
+	if (s->work == WORK_PREPARED)
+		commit_prepared(s, now, out);
+	else
+		prepare_end(s, now, "committed without us", out);
+}
+
+enum decision { UNDECIDED, COMMITTED, ABORTED };
+
+/*
+ * What a heartbeat says about the proposed version (R4.5). The window may have moved past it: then, and if the master has gone on from the same version
+ * to another one, it counts as aborted here. Being wrong about that costs a pull.
+ */
+static enum decision decision_of(const struct slave_core *s, const struct beat *b)
+{
+	if (same(s, &b->current, &s->proposed))
+		return COMMITTED;
+	for (size_t i = 0; i < b->window_count; i++) {
+		const struct window_entry *e = &b->window[i];
+
+		if (!same(s, &e->version, &s->proposed))
+			continue;
+		if (e->aborted)
+			return ABORTED;
+		return greater(s, &b->current, &s->proposed) ? COMMITTED : UNDECIDED;
+	}
+	return greater(s, &b->current, &s->version) ? ABORTED : UNDECIDED;
+}
+
+static void prepare_decide(struct slave_core *s, enum decision decision, time_ms now, struct actions *out)
+{
+	if (!is_preparing(s) || s->work == WORK_STAGING)
+		return;
+	if (decision == COMMITTED)
+		prepare_committed(s, now, out);
+	else if (decision == ABORTED)
+		prepare_end(s, now, "aborted", out);
+}
+
+/* Where we are not where the proposed version leads on from. Returns whether we are. */
+static bool prepare_in_sync(struct slave_core *s, const struct event *e, struct actions *out)
+{
+	if (greater(s, &s->version, &e->previous) || !greater(s, &e->version, &s->version)) {
+		answer(s, &e->version, PREPARE_NAK, -DRS_EPROTOCOL, out);
+		return false;
+	}
+	learn(s, &e->previous);
+	if (s->work == WORK_WAITING && behind(s))
+		work_move(s, WORK_IDLE, e->now, "the master waits for us");
+	if (s->work == WORK_IDLE && same(s, &s->version, &s->known))
+		return true;
+	answer(s, &e->version, PREPARE_OUT_OF_SYNC, 0, out);
+	return false;
+}
+
+static void on_prepare(struct slave_core *s, const struct event *e, struct actions *out)
+{
+	if (s->link != LINK_JOINED || s->peer != e->peer)
+		return;
+	s->asked_by = e->peer;
+	if (is_preparing(s) && same(s, &s->proposed, &e->version)) {
+		s->prepare_due = e->now + e->timeout_ms + PREPARED_GRACE_MS;
+		if (s->work == WORK_PREPARED)
+			answer(s, &s->proposed, PREPARE_ACK, 0, out);
+		return;
+	}
+	if (is_preparing(s))
+		prepare_end(s, e->now, "another prepare", out);
+	s->proposed = e->version;
+	s->prepare_due = e->now + e->timeout_ms + PREPARED_GRACE_MS;
+	if (prepare_in_sync(s, e, out))
+		stage(s, e->inline_delta, e->now, out);
+	else
+		advance(s, NULL, e->now, out);
+}
+
+/* --- what the user has done --- */
+
 static void on_pulled(struct slave_core *s, const struct event *e, struct actions *out)
 {
-	if (s->work != WORK_PULLING || e->request != s->request)
+	if (s->work == WORK_STAGING) {
+		check(s, "staged", e->now, out);
 		return;
-	work_move(s, WORK_COMMITTING, e->now, "pulled");
-	act(out, ACTION_COMMIT)->request = s->request;
+	}
+	if (e->request != s->request)
+		return;
+	if (s->work == WORK_FETCHING) {
+		check(s, "pulled", e->now, out);
+	} else if (s->work == WORK_PULLING) {
+		work_move(s, WORK_COMMITTING, e->now, "pulled");
+		act(out, ACTION_COMMIT)->request = s->request;
+	}
 }
 
 static void on_durable(struct slave_core *s, const struct event *e, struct actions *out)
 {
 	assert(s->work == WORK_COMMITTING);
+	s->committing_prepared = false;
 	if (!greater(s, &e->version, &s->version)) {
 		/* No step forward, though the master has a newer version: asking again at once could go on for ever. */
 		wait_and_retry(s, -DRS_EPROTOCOL, e->now);
@@ -259,13 +514,42 @@ static void on_durable(struct slave_core *s, const struct event *e, struct actio
 	advance(s, NULL, e->now, out);
 }
 
-static void on_failed(struct slave_core *s, const struct event *e)
+static bool is_full(int error)
 {
+	return error == -ENOSPC || error == -EDQUOT;
+}
+
+/* Who was told that we are out of sync waits for us to be there. Where that will not be soon he is told why, instead of waiting until his time is up. */
+static void answer_not_in_sync(struct slave_core *s, int error, struct actions *out)
+{
+	if (greater(s, &s->proposed, &s->known))
+		answer(s, &s->proposed, PREPARE_NAK, error, out);
+}
+
+static void on_failed(struct slave_core *s, const struct event *e, struct actions *out)
+{
+	bool refused = s->work == WORK_COMMITTING && e->error == -DRS_EREFUSED;
+
+	if (is_preparing(s)) {
+		prepare_failed(s, e->error, e->now, out);
+		return;
+	}
 	if (s->work != WORK_PULLING && s->work != WORK_COMMITTING)
 		return;
 	if (e->error == -DRS_EDIGEST)
 		s->heal = true;
-	wait_and_retry(s, e->error, e->now);
+	if (s->committing_prepared)
+		act(out, ACTION_UNPREPARE);
+	s->committing_prepared = false;
+	if (refused || is_full(e->error))
+		answer_not_in_sync(s, e->error, out);
+	if (!refused) {
+		wait_and_retry(s, e->error, e->now);
+		return;
+	}
+	wait_for_newer(s, &e->version, e->error, e->now);
+	leave_refused(s, e->now); /* while it was checked a newer one came */
+	advance(s, NULL, e->now, out);
 }
 
 /* --- the link --- */
@@ -287,7 +571,7 @@ static void drop_link(struct slave_core *s, time_ms now, const char *why, struct
 {
 	link_move(s, LINK_DOWN, now, why);
 	s->peer = PEER_NONE;
-	if (s->work == WORK_PULLING) {
+	if (s->work == WORK_PULLING || s->work == WORK_FETCHING) {
 		act(out, ACTION_PULL_STOP)->request = s->request;
 		work_move(s, WORK_IDLE, now, why);
 	}
@@ -373,6 +657,11 @@ static void on_welcome(struct slave_core *s, const struct event *e, struct actio
 	set_interval(s, e->interval_ms);
 	s->path_heard = e->now;
 	learn(s, &e->version);
+	if (same(s, &e->version, &s->proposed))
+		prepare_decide(s, COMMITTED, e->now, out);
+	else if (greater(s, &e->version, &s->version))
+		prepare_decide(s, ABORTED, e->now, out);
+	leave_refused(s, e->now);
 	if (!same(s, &s->said.version, &s->version) || s->said.path != s->path)
 		say_position(s, ACTION_REPORT, out);
 	advance(s, NULL, e->now, out);
@@ -419,10 +708,17 @@ static void on_beat(struct slave_core *s, const struct event *e, struct actions 
 	set_interval(s, b->interval_ms);
 	dial_sooner(s, e->now);
 	learn(s, &b->current);
+	prepare_decide(s, decision_of(s, b), e->now, out);
+	leave_refused(s, e->now);
 	advance(s, b, e->now, out);
 }
 
 /* --- time --- */
+
+static time_ms prepare_deadline(const struct slave_core *s)
+{
+	return is_preparing(s) && s->work != WORK_STAGING ? s->prepare_due : TIME_NEVER;
+}
 
 static void on_tick(struct slave_core *s, time_ms now, struct actions *out)
 {
@@ -434,6 +730,8 @@ static void on_tick(struct slave_core *s, time_ms now, struct actions *out)
 		work_move(s, WORK_IDLE, now, "try again");
 		advance(s, NULL, now, out);
 	}
+	if (now >= prepare_deadline(s))
+		prepare_end(s, now, "time is up", out);
 }
 
 time_ms slave_deadline(const struct slave_core *s)
@@ -443,7 +741,7 @@ time_ms slave_deadline(const struct slave_core *s)
 		due = earlier(due, s->dial_due);
 	if (s->work == WORK_WAITING)
 		due = earlier(due, s->retry_due);
-	return due;
+	return earlier(due, prepare_deadline(s));
 }
 
 /* --- status --- */
@@ -454,6 +752,12 @@ static enum slave_state state_of(const struct slave_core *s)
 		return SLAVE_COMMITTING;
 	if (s->work == WORK_PULLING)
 		return SLAVE_PULLING;
+	if (s->work == WORK_STAGING || s->work == WORK_FETCHING)
+		return SLAVE_PREPARING;
+	if (s->work == WORK_CHECKING)
+		return SLAVE_CHECKING;
+	if (s->work == WORK_PREPARED)
+		return SLAVE_PREPARED;
 	if (s->refusal)
 		return SLAVE_REFUSED;
 	if (s->work == WORK_WAITING)
@@ -473,6 +777,8 @@ void slave_core_status(const struct slave_core *s, struct slave_status *ret_stat
 		.path = s->path,
 		.error = s->refusal ? s->refusal : s->failure,
 	};
+	if (is_preparing(s))
+		ret_status->prepared = s->proposed;
 }
 
 const char *slave_state_name(enum slave_state state)
@@ -485,6 +791,9 @@ const char *slave_state_name(enum slave_state state)
 		[SLAVE_COMMITTING] = "committing",
 		[SLAVE_WAITING] = "waiting",
 		[SLAVE_REFUSED] = "refused",
+		[SLAVE_PREPARING] = "preparing",
+		[SLAVE_CHECKING] = "checking",
+		[SLAVE_PREPARED] = "prepared",
 	};
 	assert(state < ARRAY_SIZE(names));
 	return names[state];
@@ -494,7 +803,7 @@ const char *slave_state_name(enum slave_state state)
 static bool status_differs(const struct slave_core *s, const struct slave_status *a, const struct slave_status *b)
 {
 	return a->state != b->state || a->path != b->path || a->error != b->error || !same(s, &a->version, &b->version) ||
-	       !same(s, &a->known, &b->known);
+	       !same(s, &a->known, &b->known) || !same(s, &a->prepared, &b->prepared);
 }
 
 /* --- steps --- */
@@ -527,7 +836,16 @@ static void step(struct slave_core *s, const struct event *e, struct actions *ou
 		on_durable(s, e, out);
 		break;
 	case EVENT_FAILED:
-		on_failed(s, e);
+		on_failed(s, e, out);
+		break;
+	case EVENT_PREPARE:
+		on_prepare(s, e, out);
+		break;
+	case EVENT_UNSTAGED:
+		on_unstaged(s, e, out);
+		break;
+	case EVENT_CHECKED:
+		on_checked(s, e, out);
 		break;
 	default:
 		assert(!"an event for a master");
@@ -541,6 +859,7 @@ void slave_step(struct slave_core *s, const struct event *e, struct actions *out
 	out->count = 0;
 	step(s, e, out);
 	assert(s->work != WORK_IDLE || s->link != LINK_JOINED || !behind(s));
+	assert(!is_preparing(s) || s->work == WORK_STAGING || !behind(s));
 	slave_core_status(s, &after);
 	if (status_differs(s, &before, &after))
 		act(out, ACTION_CHANGED);

@@ -1,5 +1,6 @@
 /*
- * The slave's half of the DRS core: hears heartbeats, decides whether to take, apply inline, or pull, and reports (R2, R3). No I/O; see drsfs/event.h.
+ * The slave's half of the DRS core: hears heartbeats, decides whether to take, apply inline, or pull, and reports (R2, R3); a participant of two
+ * phase (R4). No I/O; see drsfs/event.h.
  */
 #ifndef SLAVE_CORE_H
 #define SLAVE_CORE_H
@@ -24,8 +25,11 @@ enum slave_state {
 	SLAVE_CURRENT,   /* has the newest version it knows of */
 	SLAVE_PULLING,
 	SLAVE_COMMITTING,
-	SLAVE_WAITING,   /* behind, and waiting to try again after a failure (disk full, say) */
+	SLAVE_WAITING,   /* behind, and waiting to try again after a failure (disk full, say, or a check that did not accept the version) */
 	SLAVE_REFUSED,
+	SLAVE_PREPARING, /* two phase: getting the proposed version */
+	SLAVE_CHECKING,  /* having it checked */
+	SLAVE_PREPARED,  /* has acked, or will when it is asked again; waits for the decision */
 };
 
 struct slave_core;
@@ -37,6 +41,7 @@ time_ms slave_deadline(const struct slave_core *);
 struct slave_status {
 	enum slave_state state;
 	struct drs_version version, known; /* own, and the newest that the master told */
+	struct drs_version prepared;       /* the proposed one in SLAVE_PREPARING, SLAVE_CHECKING and SLAVE_PREPARED; else zero */
 	time_ms beat_seen;                 /* when the last heartbeat came; 0: none yet */
 	enum beat_path path;
 	int error;                         /* why it is waiting or refused; 0 */

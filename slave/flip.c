@@ -32,6 +32,7 @@
  * Not here: keeping the old version's records while a reader has them open (nodes_leave says which they are; retention asks
  * slave_mount_holds).
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "drsfs/error.h"
@@ -428,6 +429,7 @@ static int flip(struct flip *f)
 int slave_mount_flip(struct slave_mount *m)
 {
 	struct flip f = { .mount = m, .txn = m->flip_txn, .old = { .version = m->shown } };
+	assert(!m->fixed);
 	int error = txn_resume(f.txn);
 
 	if (error < 0)

@@ -106,6 +106,7 @@ int slave_mount_new(struct store *store, const struct slave_mount_options *o, vo
 	if (!m)
 		return -ENOMEM;
 	m->store = store;
+	m->fixed = o->version;
 	m->ended = ended;
 	m->user = user;
 	init_gate(&m->gate);
@@ -222,10 +223,12 @@ static void raise_read_ahead(const char *mountpoint)
 
 /* ---- started and stopped */
 
-static int show_current(struct slave_mount *m)
+static int show_first(struct slave_mount *m)
 {
+	m->shown = m->fixed;
+	if (m->fixed)
+		return 0;
 	int error = txn_resume(m->flip_txn);
-
 	if (error < 0)
 		return error;
 	m->shown = txn_state(m->flip_txn)->current;
@@ -254,7 +257,7 @@ int slave_mount_start(struct slave_mount *m)
 	int error = mountpoint_prepare(m->mountpoint);
 
 	if (error == 0)
-		error = show_current(m);
+		error = show_first(m);
 	if (error == 0)
 		error = mount_session(m);
 	if (error == 0)

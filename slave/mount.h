@@ -5,6 +5,9 @@
  * timeouts (F3, F6). A few threads serve it, each with its own read transaction. A flip (F4) moves all of it from one version to
  * the next: answers about what is about to change get timeout 0, everything of that which the kernel holds is invalidated, then
  * the shown version moves in one store.
+ *
+ * A second one may show a fixed version, that is prepared and not current (R4.5): its records stand in the store under their number, and a
+ * view at that number sees them.
  */
 #ifndef SLAVE_MOUNT_H
 #define SLAVE_MOUNT_H
@@ -15,6 +18,7 @@ struct slave_mount_options {
 	const char *mountpoint;
 	const char *mount_options;
 	bool allow_other;
+	version_t version; /* shown all the time, also one that is staged only; 0: the current one, followed by flips */
 	unsigned threads; /* 0: as many as there are processors, at most 8 */
 };
 
@@ -22,10 +26,10 @@ struct slave_mount;
 /* 'ended' is called on one of the mount's threads when the mount is gone: unmounted (0) or an error. */
 int slave_mount_new(struct store *, const struct slave_mount_options *, void (*ended)(void *user, int error), void *user,
 		    struct slave_mount **ret_mount);
-int slave_mount_start(struct slave_mount *); /* shows the store's current version; mounted when it returns 0 */
+int slave_mount_start(struct slave_mount *); /* mounted when it returns 0 */
 /*
- * Show the store's current version, which has just been committed. Called by the store's writer, one flip at a time; on return nobody
- * sees the old one but who holds it open. After an error the old one goes on being shown, whole; try again.
+ * Show the store's current version, which has just been committed; not for a mount of a fixed version. Called by the store's writer, one flip at a
+ * time; on return nobody sees the old one but who holds it open. After an error the old one goes on being shown, whole; try again.
  */
 int slave_mount_flip(struct slave_mount *);
 version_t slave_mount_shown(const struct slave_mount *);

@@ -1,5 +1,6 @@
 /*
  * The slave daemon. The node's thread hears the master, applies deltas (replica.h) and flips the mount; the mount's threads only read.
+ * Versions are checked before they show, and followed by a command, where the administrator configured one (check.h).
  * The mount appears when there is something to show: at once from the cache, or as wait_first and wait_master say (R7.1).
  */
 #include "slave/run.h"
@@ -14,6 +15,7 @@
 #include "drsfs/fsversion.h"
 #include "drsfs/log.h"
 #include "drsfs/run.h"
+#include "slave/check.h"
 #include "slave/mount.h"
 #include "slave/replica.h"
 
@@ -28,6 +30,8 @@ struct slave_daemon {
 	struct node *node;
 	struct drs_slave *drs;
 	struct slave_mount *mount; /* NULL: not mounted yet */
+	struct check *check;
+	struct after *after;
 	struct control *control;
 	struct run_signals *signals;
 	struct run_timer *tidy, *progress;
@@ -67,6 +71,7 @@ static int begin_mount(struct slave_daemon *d)
 	replica_set_mount(d->replica, mount);
 	log_notice("serving %s at version %llu", d->config->mountpoint, (unsigned long long)slave_mount_shown(mount));
 	daemon_ready();
+	after_shown(d->after, slave_mount_shown(mount)); /* visible where nothing was; and perhaps not told before the last end */
 	return 0;
 }
 
@@ -111,6 +116,52 @@ static void on_changed(void *user)
 	mount_if_due(d);
 }
 
+/* What the master last told: "latest" on a slave. */
+static version_t known(void *user)
+{
+	struct slave_daemon *d = user;
+	struct slave_status s;
+
+	return node_slave_status(d->node, &s) ? fs_version_number(&s.known) : 0;
+}
+
+/* ---- checking, and what follows a version */
+
+static int begin_check(void *user, version_t version, version_t shown, char ret_reason[DRS_REASON_BYTES_MAX])
+{
+	struct slave_daemon *d = user;
+
+	return check_begin(d->check, version, shown, ret_reason);
+}
+
+static void cancel_check(void *user)
+{
+	struct slave_daemon *d = user;
+
+	check_cancel(d->check);
+}
+
+static void on_checked(void *user, int error, const char *reason)
+{
+	struct slave_daemon *d = user;
+
+	replica_checked(d->replica, error, reason);
+}
+
+static void on_done(void *user, int error, const struct drs_version *version)
+{
+	struct slave_daemon *d = user;
+
+	drs_slave_done(d->drs, error, version);
+}
+
+static void on_shown(void *user, version_t version)
+{
+	struct slave_daemon *d = user;
+
+	after_shown(d->after, version);
+}
+
 static void on_tidy(void *user)
 {
 	struct slave_daemon *d = user;
@@ -144,6 +195,42 @@ static json_t *pull_status(struct slave_daemon *d)
 			 "chunks_wanted", (json_int_t)p.chunks_wanted);
 }
 
+/* Null where none is configured. A result is of the last run that has ended. */
+static json_t *command_json(const struct command_status *c)
+{
+	bool ended = *c->result.words;
+
+	if (!*c->command)
+		return json_null();
+	return json_pack("{s:o,s:b,s:o,s:o,s:o,s:b}", "command", run_json_text(c->command), "running", c->running, "version",
+			 ended ? json_integer((json_int_t)c->result_version) : json_null(), "result",
+			 ended ? run_json_text(c->result.words) : json_null(), "output", run_json_text(c->result.output), "good",
+			 c->result.good);
+}
+
+static json_t *check_json(struct slave_daemon *d)
+{
+	struct command_status c;
+
+	check_status(d->check, &c);
+	return command_json(&c);
+}
+
+static json_t *after_json(struct slave_daemon *d)
+{
+	struct command_status c;
+
+	after_status(d->after, &c);
+	return command_json(&c);
+}
+
+static json_t *prepared_json(struct slave_daemon *d)
+{
+	version_t version = replica_prepared(d->replica);
+
+	return version ? json_integer((json_int_t)version) : json_null();
+}
+
 static json_t *status(void *user)
 {
 	struct slave_daemon *d = user;
@@ -157,12 +244,13 @@ static json_t *status(void *user)
 	if (!*trouble && s.error < 0)
 		trouble = error_text(s.error);
 	run_hex(state.did.bytes, sizeof(state.did.bytes), did);
-	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:o,s:s,s:s,s:I,s:s,s:o,s:o,s:b,s:o,s:o}", "role", "slave", "name", d->config->name, "did", did,
-			 "version", (json_int_t)state.current, "known", (json_int_t)fs_version_number(&s.known), "digest",
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:o,s:s,s:s,s:I,s:s,s:o,s:o,s:b,s:o,s:o,s:b,s:o,s:o,s:o}", "role", "slave", "name",
+			 d->config->name, "did", did, "version", (json_int_t)state.current, "known", (json_int_t)fs_version_number(&s.known), "digest",
 			 run_json_digest(&state.digest), "state", slave_state_name(s.state), "master", d->config->master, "beat_ms",
 			 (json_int_t)(s.beat_seen ? node_now() - s.beat_seen : -1), "path", run_path_name(s.path), "trouble", run_json_text(trouble),
-			 "mountpoint", run_json_text(d->config->mountpoint), "mounted", d->mount != NULL, "pull", pull_status(d), "counters",
-			 run_json_counters(d->node));
+			 "mountpoint", run_json_text(d->config->mountpoint), "mounted", d->mount != NULL, "pull", pull_status(d), "prepared",
+			 prepared_json(d), "checking", replica_checking(d->replica), "check", check_json(d), "after", after_json(d),
+			 "counters", run_json_counters(d->node));
 }
 
 static version_t shown(struct slave_daemon *d)
@@ -172,15 +260,6 @@ static version_t shown(struct slave_daemon *d)
 	if (d->mount)
 		return slave_mount_shown(d->mount);
 	return run_read_state(d->reader, &state) == 0 ? state.current : 0;
-}
-
-/* On a slave "latest" is what the master last told. */
-static version_t known(void *user)
-{
-	struct slave_daemon *d = user;
-	struct slave_status s;
-
-	return node_slave_status(d->node, &s) ? fs_version_number(&s.known) : 0;
 }
 
 static int waited(void *user, version_t wanted, json_t *slaves, version_t *ret_version, json_t **ret_missing)
@@ -251,6 +330,27 @@ static int begin_node(struct slave_daemon *d)
 	return error;
 }
 
+static int begin_commands(struct slave_daemon *d)
+{
+	struct replica_user user = { .user = d, .done = on_done, .shown = on_shown, .known = known };
+	int error = check_new(node_base(d->node), d->store, d->config, &d->check);
+
+	if (error == 0)
+		error = after_new(node_base(d->node), d->config, &d->after);
+	if (error < 0) {
+		log_error("cannot get ready to run commands: %s", error_text(error));
+		return error;
+	}
+	check_clear(d->config->state);
+	check_on_done(d->check, on_checked, d);
+	if (check_configured(d->check)) {
+		user.check_begin = begin_check;
+		user.check_cancel = cancel_check;
+	}
+	replica_set_user(d->replica, &user);
+	return 0;
+}
+
 static int begin_control(struct slave_daemon *d)
 {
 	struct control_handler handler = { .user = d, .status = status, .waited = waited, .current = known, .stop = stop };
@@ -277,6 +377,8 @@ int slave_run(const struct config *config)
 	if (error == 0)
 		error = begin_node(&d);
 	if (error == 0)
+		error = begin_commands(&d);
+	if (error == 0)
 		error = begin_control(&d);
 	if (error == 0) {
 		replica_on_changed(d.replica, on_changed, &d);
@@ -288,8 +390,12 @@ int slave_run(const struct config *config)
 		if (error < 0)
 			log_error("stopped: %s", error_text(error));
 	}
-	if (d.replica)
+	if (d.replica) {
+		replica_set_user(d.replica, NULL);
 		replica_set_mount(d.replica, NULL);
+	}
+	check_free(d.check);
+	after_free(d.after);
 	if (d.mount)
 		slave_mount_stop(d.mount);
 	run_timer_free(d.progress);

@@ -32,6 +32,7 @@ struct slave_mount {
 	struct fuse_session *session;
 	struct nodes *nodes;
 	pthread_rwlock_t gate;         /* prefers writers */
+	version_t fixed;               /* what it shows all the time; 0: follows flips */
 	_Atomic version_t shown;       /* changes only with the gate held for writing */
 	bool flipping;                 /* under the gate */
 	struct caution caution;        /* on account of a flip */

@@ -179,10 +179,11 @@ version_t batch_horizon(struct txn *txn)
 {
 	struct batch_info info = { .id = 0 };
 	version_t horizon = VERSION_MAX;
-	while (batch_next(txn, info.id, &info) == 0)
+	int error;
+	while ((error = batch_next(txn, info.id, &info)) == 0)
 		if (info.base < horizon)
 			horizon = info.base;
-	return horizon;
+	return error == -ENOENT ? horizon : VERSION_NONE; /* not to be read: then nothing is taken away from it */
 }
 
 int batch_layers(struct txn *txn, version_t draft, version_t *ret_base, version_t *ret_finished)

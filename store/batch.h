@@ -50,7 +50,8 @@ static inline version_t batch_waiting(uint32_t id)
 	return batch_draft(id) + 1;
 }
 
-/* On top of the current version; what is pending is not in it. -ENAMETOOLONG; -EUSERS: there are BATCHES_MAX; -EEXIST: a name that another one has ("" may be had by many). */
+/* On top of the current version; what is pending is not in it. -ENAMETOOLONG; -EUSERS: there are BATCHES_MAX; -EEXIST: a name that another one has ("" may be
+ * had by many). */
 int batch_begin(struct txn *, const char *name, bool transient, int64_t begun_ns, struct batch_info *ret_info);
 int batch_get(struct txn *, uint32_t id, struct batch_info *ret_info);           /* -ENOENT */
 int batch_find(struct txn *, const char *name, struct batch_info *ret_info);     /* -ENOENT */
@@ -68,20 +69,24 @@ int batch_drop(struct txn *, uint32_t id, size_t work_max, bool *ret_done);
 int batch_admit(struct txn *, uint32_t id);
 
 /*
- * Have the batch stand on the current version. Keys that both the batch and versions after its base changed are told to 'conflict' (which may be NULL) and nothing
- * changes: returns their number. Not a conflict, since it can be merged: a directory's times and link count, where names in it changed on both sides, and
- * any of its attributes that only one side changed; the same value on both sides (but not a directory that both removed). A conflict as well: a directory that the batch moved to
- * below itself by what the tree did meanwhile; a record of the batch that would hang in the air, since the tree removed the node it belongs to, or the other
- * way round (merge.c has the table); a key that the live draft has. Open transaction's pending changes do not count: seal them before (-EBUSY if
- * some are pending, or it is proposed).
+ * Have the batch stand on the current version. Keys that both the batch and versions after its base changed are told to 'conflict' (which may be NULL), each
+ * once, and nothing changes: returns their number.
+ *
+ * Not a conflict, since it can be merged: a directory's times and link count, where names in it changed on both sides, and any of its attributes that only
+ * one side changed; the same value on both sides (but not a directory that both removed).
+ * A conflict as well: a directory that the batch moved to below itself by what the tree did meanwhile; a record of the batch that would hang in the
+ * air, since the tree removed the node it belongs to, or the other way round (merge.c has the table); a key that the live draft has. Of the
+ * batch's unfinished records only those count that the tree changed too.
+ *
+ * Pending changes do not count: seal them before (-EBUSY if some are pending, or the batch is proposed).
  */
 typedef void batch_conflict(void *user, const struct record_key *);
 int batch_rebase(struct txn *, uint32_t id, batch_conflict *, void *user);
 
 /*
- * Give it the next number: durable with the transaction (R1.1), and spent from then on. Only right after batch_rebase gave 0, in the same transaction. Afterwards
- * nothing may be written under its drafts until it is committed or aborted, and the live tree may not be sealed. -ENODATA: it has changed nothing; -EBUSY: another
- * one is proposed, or it does not stand on the current version, or something is pending.
+ * Give it the next number: durable with the transaction (R1.1), and spent from then on. Only right after batch_rebase gave 0, in the same transaction.
+ * Afterwards nothing may be written under its drafts until it is committed or aborted, and the live tree may not be sealed. -ENODATA: it has changed
+ * nothing; -EBUSY: another one is proposed, or it does not stand on the current version, or something is pending.
  */
 int batch_propose(struct txn *, uint32_t id, int64_t proposed_at, const char *message, struct batch_info *ret_info);
 /* The delta to the proposed version, byte for byte what it will be when it is committed; like delta_inline_make and delta_source_open. */

@@ -5,6 +5,7 @@
 #   check TEXT COMMAND…     a claim: 'ok' if the command succeeds, else 'not ok' with what it printed
 #   equal [SLAVE…]          a claim: these slaves (all) have the master's tree, by rsync both ways and by digest
 #   skip TEXT               a claim that cannot be tried here
+#   begin NAME              begin a batch: $view is its view
 #
 # Everything is ended and unmounted when the script ends, however it does; after a failure the ends of all logs are shown.
 # shellcheck shell=bash
@@ -67,11 +68,19 @@ refused() { # refused WORDS COMMAND…: it fails, and says so with these words
 	grep -qF -- "$words" <<<"$output" || { echo "$output"; return 1; }
 }
 
+exits() { # exits CODE COMMAND…: with that exit code, whatever it says
+	local wanted=$1 output=$T/exits-output code
+	shift
+	"$@" >"$output" 2>&1
+	code=$?
+	[ $code = "$wanted" ] || { echo "exit code $code:"; cat "$output"; return 1; }
+}
+
 finish() {
 	local i code=$?
 	trap - EXIT INT TERM
 	cd / || exit
-	for i in ${extra_pids[@]+"${extra_pids[@]}"}; do kill -TERM "$i" 2>/dev/null; done
+	for i in ${extra_pids[@]+"${extra_pids[@]}"}; do kill -TERM "$i" 2>/dev/null && kill -CONT "$i" 2>/dev/null; done
 	if [ -n "$T" ]; then
 		if [ $code -ne 0 ] || [ $failed -ne 0 ]; then
 			tail_logs
@@ -111,7 +120,8 @@ scenario() {
 	trap finish EXIT
 	trap 'exit 130' INT TERM
 	# shellcheck disable=SC2034 # for the scripts
-	M=$T/master S1=$T/slave1 S2=$T/slave2
+	M=$T/master S1=$T/slave1 S2=$T/slave2 S3=$T/slave3
+	export DRSFS_STATE=$T/state/master # whom a command means, if it does not say
 }
 
 cluster() {
@@ -144,6 +154,59 @@ await() { # await SECONDS COMMAND…
 	until "$@" >/dev/null 2>&1; do
 		[ $SECONDS -lt $until ] || return 1
 		sleep 0.05
+	done
+}
+
+# --- batches
+
+# Not in a subshell: it sets $view.
+begin() {
+	view=$(drsfs batch begin --name "$1") && [ -d "$view" ]
+}
+
+# Commit in the background, so that it can be looked at meanwhile: $commit is the process, $T/commit what it says. 'committed' waits for it.
+commit() {
+	"$DRSFS" batch commit "$@" >"$T/commit" 2>&1 &
+	commit=$!
+}
+
+committed() { # committed [CODE]: it ends, with this exit code (0)
+	local code=0
+	wait $commit || code=$?
+	cat "$T/commit"
+	[ $code = "${1:-0}" ] || { echo "exit code $code"; return 1; }
+}
+
+# What a running commit is at, by the slave's own word: 'is_prepared slave1'.
+is_prepared() { [ "$(field "$1" prepared)" -gt 0 ] 2>/dev/null; }
+not_prepared() { [ "$(field "$1" prepared)" = null ]; }
+
+# A check for slaves (--check "$T/check") that a scenario holds: 'hold NAME' has it wait on that slave, 'release NAME' lets it go on; 'held NAME':
+# it is there and waits. It refuses a tree that has a file refuse or refuse-NAME, and its words are the file's.
+make_check() {
+	cat >"$T/check" <<-END
+		#!/bin/sh
+		[ ! -e "$T/hold-\$DRSFS_NAME" ] || echo "\$DRSFS_VERSION" >"$T/held-\$DRSFS_NAME"
+		while [ -e "$T/hold-\$DRSFS_NAME" ]; do sleep 0.02; done
+		rm -f "$T/held-\$DRSFS_NAME"
+		for file in "\$DRSFS_TREE/refuse" "\$DRSFS_TREE/refuse-\$DRSFS_NAME"; do
+			[ ! -e "\$file" ] || { cat "\$file"; exit 1; }
+		done
+	END
+	chmod 755 "$T/check"
+}
+hold() { local name; for name in "$@"; do rm -f "$T/held-$name"; : >"$T/hold-$name"; done; }
+release() { local name; for name in "$@"; do rm -f "$T/hold-$name"; done; }
+held() { await 10 test -s "$T/held-$1"; }
+
+mounts() { # the paths of the master's mount and of all slaves'
+	find "$T" -maxdepth 1 \( -name master -o -name 'slave*' \) | sort
+}
+
+unseen() { # unseen PATH…: on no mount
+	local mount path
+	for mount in $(mounts); do
+		for path in "$@"; do [ ! -e "$mount/$path" ] || { echo "$mount/$path is there"; return 1; }; done
 	done
 }
 

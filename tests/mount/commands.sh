@@ -9,7 +9,7 @@ echo one >"$M/one"
 equal
 
 step "help"
-for command in master slave status log wait verify stop version; do
+for command in master slave status batch log wait verify forget stop version; do
 	check "drsfs $command --help" eval 'drsfs $command --help | grep -q "^Usage: drsfs $command"'
 done
 check "drsfs --help" eval 'drsfs --help | grep -q "^Usage: drsfs COMMAND"'

@@ -20,6 +20,8 @@ as_user test -x "$root/tests/cluster" || { skip "a user may not run the scripts 
 as_user test -x "$DRSFS" || { cp "$DRSFS" "$T/drsfs" && chmod 755 "$T/drsfs" && DRSFS=$T/drsfs; }
 mkdir "$T/own" && chown "${OWN_USER:-$(id -u)}" "$T/own"
 extra_clusters+=("$T/own")
+printf '#!/bin/sh\n[ ! -e "$DRSFS_TREE/bad" ] || { echo "bad is there"; exit 1; }\n' >"$T/check" && chmod 755 "$T/check"
+export SLAVE1_OPTS="--check $T/check"
 
 check "it comes up" as_user "$root/tests/cluster" up "$T/own" 2 || exit
 check "the user writes" as_user cp -r "$root/drsfs" "$T/own/master/"
@@ -30,4 +32,11 @@ for slave in slave1 slave2; do
 	check "$slave is identical" as_user bash -c ". '$root/tests/lib/lib.sh'; same_trees '$T/own/master' '$T/own/$slave'"
 	check "nobody may write on $slave" as_user bash -c ". '$root/tests/lib/lib.sh'; refused 'Read-only file system' touch '$T/own/$slave/x'"
 done
+status() { as_user "$DRSFS" status --state "$T/own/state/slave1"; }
+as_user touch "$T/own/master/bad"
+check "slave2 has it" as_user "$root/tests/cluster" wait "$T/own" slave2
+check "slave1, that checks, refuses it" await 10 eval 'status | grep -qx "  bad is there"'
+check "and does not show it" as_user test ! -e "$T/own/slave1/bad"
+as_user rm "$T/own/master/bad"
+check "then the next is accepted" as_user "$root/tests/cluster" wait "$T/own"
 check "it goes down" as_user "$root/tests/cluster" down "$T/own"

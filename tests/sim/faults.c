@@ -16,7 +16,7 @@ static bool coin(struct world *w)
 	return chance_permille(&w->chance, 500);
 }
 
-static void crash_for(struct world *w, struct node *n, time_ms pause_max)
+void faults_crash(struct world *w, struct node *n, time_ms pause_max)
 {
 	if (!n->up)
 		return;
@@ -24,6 +24,25 @@ static void crash_for(struct world *w, struct node *n, time_ms pause_max)
 	struct item *item = world_later(w, chance_between(&w->chance, 10, pause_max), ITEM_RESTART);
 	item->node = n;
 	item->generation = n->generation;
+}
+
+/* Whether the node crashes at this action: half of the times before it is done, else after. Those of two phase are what is most of interest. */
+bool faults_doom(struct world *w, const struct action *a)
+{
+	switch (a->kind) {
+	case ACTION_PREPARE:
+	case ACTION_DECIDE:
+	case ACTION_JOB_DONE:
+	case ACTION_STAGE:
+	case ACTION_CHECK:
+	case ACTION_ANSWER:
+	case ACTION_COMMIT_PREPARED:
+	case ACTION_UNPREPARE:
+		break;
+	default:
+		return false;
+	}
+	return w->options.chaos && w->now < w->faults_end && chance_permille(&w->chance, 5);
 }
 
 /* Both ends of its links find out by silence, each at its own time, if the cut lasts. */
@@ -79,16 +98,25 @@ static void change_weather(struct world *w)
 	world_trace(w, "weather: loss %u, duplicates %u, delay %u ms", w->loss_permille, w->duplicate_permille, w->delay_ms_max);
 }
 
+/* Whoever is gone may be taken from the members, and becomes one again when it is back. */
+static void forget(struct world *w, struct node *slave)
+{
+	if (!w->master.up || master_remove_member(w->master.master, slave->name) != 0)
+		return;
+	world_trace(w, "master: forgets %s", slave->name);
+	slave->member = slave->in_job = false;
+}
+
 static void one_fault(struct world *w)
 {
 	struct node *slave = some_slave(w);
-	switch (chance_between(&w->chance, 0, 10)) {
+	switch (chance_between(&w->chance, 0, 11)) {
 	case 0:
 	case 1:
-		crash_for(w, slave, 5000);
+		faults_crash(w, slave, 5000);
 		break;
 	case 2:
-		crash_for(w, &w->master, 3000);
+		faults_crash(w, &w->master, 3000);
 		break;
 	case 3:
 	case 4:
@@ -112,6 +140,9 @@ static void one_fault(struct world *w)
 		break;
 	case 10:
 		slave_user_damage(&slave->user, (uint8_t)chance_between(&w->chance, 0, MAP_KEYS - 1));
+		break;
+	case 11:
+		forget(w, slave);
 		break;
 	}
 }
@@ -140,6 +171,8 @@ void faults_begin(struct world *w)
 	w->faults_end = w->now + FAULTS_MS;
 	world_later(w, 500, ITEM_FAULT);
 	world_later(w, 100, ITEM_PUBLISH);
+	world_later(w, 200, ITEM_BATCH);
+	world_later(w, 300, ITEM_CANCEL);
 	world_later(w, FAULTS_MS, ITEM_HEAL)->id = HEAL_ALL;
 }
 
@@ -166,6 +199,18 @@ void faults_handle(struct world *w, struct item *item)
 		if (w->now < w->faults_end) {
 			world_publish(w, (unsigned)chance_between(&w->chance, 1, 4), coin(w));
 			world_later(w, chance_permille(&w->chance, 400) ? chance_between(&w->chance, 0, 8) : chance_between(&w->chance, 10, 1500), ITEM_PUBLISH);
+		}
+		break;
+	case ITEM_BATCH:
+		if (w->now < w->faults_end) {
+			world_batch(w, false);
+			world_later(w, coin(w) ? chance_between(&w->chance, 0, 50) : chance_between(&w->chance, 100, 2000), ITEM_BATCH);
+		}
+		break;
+	case ITEM_CANCEL:
+		if (w->now < w->faults_end) {
+			world_cancel(w);
+			world_later(w, chance_between(&w->chance, 0, 3000), ITEM_CANCEL);
 		}
 		break;
 	default:

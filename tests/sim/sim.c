@@ -1,6 +1,7 @@
 /*
- * sim: the cores in imagined worlds, each from one seed. Half a minute of faults and changes, checked after every step; then the faults end, and all
- * must have the newest version within a stated time. A failure prints its seed and the last trace lines; --trace shows the whole run of one seed.
+ * sim: the cores in imagined worlds, each from one seed. Half a minute of faults, changes and batches, checked after every step; then the faults end, and
+ * all must have the newest version within a stated time, and then a last batch. A failure prints its seed and the last trace lines; --trace shows the
+ * whole run of one seed.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -14,6 +15,7 @@
 /* After the last fault: the longest pause after failures (15 s) twice, for a slave whose replica was damaged as well, and some time to work. */
 #define CONVERGE_MS 35000
 #define QUIET_MS 3000
+#define LAST_BATCH_MS 5000
 
 static struct world world;
 static uint64_t running_seed;
@@ -43,9 +45,27 @@ static void add_totals(struct totals *t, const struct world *w, time_ms took_ms)
 	t->counters.takes += w->counters.takes;
 	t->counters.failures += w->counters.failures;
 	t->counters.crashes += w->counters.crashes;
+	t->counters.committed += w->counters.committed;
+	t->counters.aborted += w->counters.aborted;
+	t->counters.busy += w->counters.busy;
 	t->versions += w->history.count;
 	if (took_ms > t->slowest_ms)
 		t->slowest_ms = took_ms;
+}
+
+/* R4.3, R4.8: whatever went before, a batch over everyone is committed by all. */
+static void live_last_batch(struct world *w)
+{
+	struct world_counters before = w->counters;
+	time_ms until = w->now + LAST_BATCH_MS;
+	world_batch(w, true);
+	while (w->counters.committed == before.committed || !world_converged(w)) {
+		world_step(w);
+		if (w->counters.aborted != before.aborted || w->counters.busy != before.busy)
+			world_fail(w, "a batch was not committed, though nothing was in its way");
+		if (w->now > until)
+			world_fail(w, "not everyone has a batch %d ms after its start", LAST_BATCH_MS);
+	}
 }
 
 /* The whole life of a world; how long it took to converge after the last fault. Leaves through 'failed' otherwise. */
@@ -57,6 +77,8 @@ static time_ms live(struct world *w)
 			world_fail(w, "not everyone has the newest version %d ms after the last fault", CONVERGE_MS);
 	}
 	time_ms took_ms = w->now - w->faults_end;
+	live_last_batch(w);
+	check_jobs_over(w);
 	uint64_t pulls = w->counters.pulls;
 	for (time_ms until = w->now + QUIET_MS; w->now < until;)
 		world_step(w);
@@ -101,6 +123,8 @@ static int run_seeds(uint64_t from, uint64_t count, unsigned slaves, bool print_
 	       (unsigned long long)t.counters.steps, (unsigned long long)t.versions, (unsigned long long)t.counters.crashes,
 	       (unsigned long long)t.counters.failures, (unsigned long long)t.counters.pulls, (unsigned long long)t.counters.inlines,
 	       (unsigned long long)t.counters.takes, (long long)t.slowest_ms);
+	printf("two phase: %llu committed, %llu aborted, %llu busy\n", (unsigned long long)t.counters.committed,
+	       (unsigned long long)t.counters.aborted, (unsigned long long)t.counters.busy);
 	printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)(count - passed));
 	return passed == count ? 0 : 1;
 }
@@ -138,6 +162,53 @@ static time_ms run_until_converged(struct world *w)
 	return w->now - from;
 }
 
+static unsigned count_showing(const struct world *w, const struct drs_version *version)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < w->options.slaves; i++)
+		count += map_version_ops.equal(&w->slaves[i].user.seen.version, version);
+	return count;
+}
+
+/* R4: what one commit costs, in messages and in the world's time: links take up to 1 ms, datagrams up to 2, disks 1 to 5. */
+static int run_commit(unsigned slaves, unsigned loss_permille, bool print_trace)
+{
+	struct world_options options = { .seed = 1, .slaves = slaves, .loss_permille = loss_permille, .print_trace = print_trace };
+	jmp_buf failed;
+	options.failed = &failed;
+	if (setjmp(failed) != 0) {
+		world_print_trace(&world);
+		world_fini(&world);
+		printf("0 passed, 1 failed\n");
+		return 1;
+	}
+	world_init(&world, &options);
+	run_until_converged(&world);
+	for (time_ms until = world.now - world.now % 1000 + 1500; world.now < until;)
+		world_step(&world);
+	struct world_counters before = world.counters;
+	time_ms from = world.now, done = 0, first = 0, last = 0;
+	world_batch(&world, true);
+	while (!done || !last) {
+		world_step(&world);
+		unsigned showing = count_showing(&world, &world.job.version);
+		done = done || world.counters.committed == before.committed ? done : world.now;
+		first = first || showing == 0 ? first : world.now;
+		last = showing == slaves ? world.now : 0;
+		if (world.now > from + CONVERGE_MS)
+			world_fail(&world, "not everyone shows the batch");
+	}
+	const struct world_counters *after = &world.counters;
+	printf("%u slaves, loss %u permille: %llu prepares, %llu answers, %llu datagrams; committed after %lld ms, shown by all %lld ms after the first\n",
+	       slaves, loss_permille, (unsigned long long)(after->prepares - before.prepares), (unsigned long long)(after->answers - before.answers),
+	       (unsigned long long)(after->datagrams - before.datagrams), (long long)(done - from), (long long)(last - first));
+	bool cheap = after->prepares - before.prepares == slaves && after->answers - before.answers == slaves &&
+		     (loss_permille > 0 || after->datagrams - before.datagrams == 1);
+	world_fini(&world);
+	printf("%d passed, %d failed\n", cheap, !cheap);
+	return cheap ? 0 : 1;
+}
+
 /* R3.4: what one small change costs the master. */
 static int run_fanout(unsigned slaves, unsigned loss_permille, bool print_trace)
 {
@@ -172,7 +243,8 @@ static int usage(void)
 {
 	fputs("usage: sim --seeds FROM COUNT [--slaves N] [--trace] [--plant NAME]\n"
 	      "       sim --plants FROM COUNT\n"
-	      "       sim --fanout SLAVES [--loss PERMILLE] [--trace]\n",
+	      "       sim --fanout SLAVES [--loss PERMILLE] [--trace]\n"
+	      "       sim --commit SLAVES [--loss PERMILLE] [--trace]\n",
 	      stderr);
 	return 2;
 }
@@ -198,11 +270,11 @@ static bool parse_plant(const char *text)
 
 int main(int argc, char **argv)
 {
-	enum { NOTHING, SEEDS, PLANTED, FANOUT } mode = NOTHING;
+	enum { NOTHING, SEEDS, PLANTED, FANOUT, COMMIT } mode = NOTHING;
 	static const struct option long_options[] = {
 		{ "seeds", required_argument, NULL, 's' },  { "plants", required_argument, NULL, 'p' }, { "fanout", required_argument, NULL, 'f' },
 		{ "slaves", required_argument, NULL, 'n' }, { "loss", required_argument, NULL, 'l' },   { "plant", required_argument, NULL, 'x' },
-		{ "trace", no_argument, NULL, 't' },        { NULL, 0, NULL, 0 },
+		{ "trace", no_argument, NULL, 't' },        { "commit", required_argument, NULL, 'c' }, { NULL, 0, NULL, 0 },
 	};
 	uint64_t first = 0, count = 0, slaves = 0, loss = 0;
 	bool print_trace = false, valid = true;
@@ -214,7 +286,8 @@ int main(int argc, char **argv)
 			valid = parse_number(optarg, &first) && optind < argc && parse_number(argv[optind++], &count);
 			break;
 		case 'f':
-			mode = FANOUT;
+		case 'c':
+			mode = option == 'f' ? FANOUT : COMMIT;
 			valid = parse_number(optarg, &slaves);
 			break;
 		case 'n':
@@ -233,12 +306,14 @@ int main(int argc, char **argv)
 			valid = false;
 		}
 	}
-	if (!valid || mode == NOTHING || optind != argc || slaves > 100000 || (mode == FANOUT && slaves == 0))
+	if (!valid || mode == NOTHING || optind != argc || slaves > 100000 || ((mode == FANOUT || mode == COMMIT) && slaves == 0))
 		return usage();
 	signal(SIGABRT, on_abort);
 	if (mode == SEEDS)
 		return run_seeds(first, count, (unsigned)slaves, print_trace);
 	if (mode == PLANTED)
 		return run_plants(first, count);
+	if (mode == COMMIT)
+		return run_commit((unsigned)slaves, (unsigned)loss, print_trace);
 	return run_fanout((unsigned)slaves, (unsigned)loss, print_trace);
 }

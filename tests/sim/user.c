@@ -14,7 +14,9 @@ enum plant planted;
 
 const char *plant_name(enum plant plant)
 {
-	static const char *const names[PLANTS] = { "none", "ack-early", "half", "backwards", "reuse", "unstored", "narrow" };
+	static const char *const names[PLANTS] = { "none", "ack-early", "half", "backwards", "reuse", "unstored", "narrow",
+						   "ack-undurable", "missing-ack", "expose", "decide-early", "keep-prepared", "forget-abort", "resurrect",
+						   "reuse-aborted", "change-mind" };
 	return names[plant];
 }
 
@@ -85,13 +87,15 @@ static int compare_entries(const void *a, const void *b)
 	return memcmp(&((const struct history_entry *)a)->version, &((const struct history_entry *)b)->version, sizeof(struct drs_version));
 }
 
-const struct history_entry *history_find(const struct history *h, const struct drs_version *version)
+struct history_entry *history_find(const struct history *h, const struct drs_version *version)
 {
+	if (h->count == 0)
+		return NULL;
 	struct history_entry key = { .version = *version };
 	return bsearch(&key, h->entries, h->count, sizeof(key), compare_entries);
 }
 
-static bool history_add(struct history *h, const struct drs_version *version, const struct map *map)
+static bool history_add(struct history *h, const struct drs_version *version, const struct map *map, enum fate fate)
 {
 	if (h->count > 0 && !version_greater(version, &h->entries[h->count - 1].version))
 		return false;
@@ -100,7 +104,7 @@ static bool history_add(struct history *h, const struct drs_version *version, co
 		h->entries = realloc(h->entries, h->capacity * sizeof(h->entries[0]));
 		assert(h->entries);
 	}
-	h->entries[h->count++] = (struct history_entry){ *version, *map };
+	h->entries[h->count++] = (struct history_entry){ .version = *version, .map = *map, .fate = fate };
 	return true;
 }
 
@@ -128,6 +132,12 @@ void master_user_crash(struct master_user *u)
 	}
 }
 
+static void tree_set(struct tree *t, uint8_t key, uint64_t value)
+{
+	t->map.values[key] = value;
+	t->changed[key] = (struct drs_version){ .bytes = { 0xff } }; /* above every version: in the one that is being made */
+}
+
 void master_user_set(struct master_user *u, uint8_t key, uint64_t value)
 {
 	if (planted == PLANT_REUSE && !u->before) {
@@ -136,8 +146,7 @@ void master_user_set(struct master_user *u, uint8_t key, uint64_t value)
 		*before = *u;
 		u->before = before;
 	}
-	u->map.values[key] = value;
-	u->changed[key] = (struct drs_version){ .bytes = { 0xff } }; /* above every version: in the one that is being made */
+	tree_set(&u->tree, key, value);
 }
 
 /* Whom the keys of a class concern; everyone as the empty scope. */
@@ -163,39 +172,97 @@ static void scope_of_changes(const struct map_delta *d, struct scope *ret_scope)
 		scope_of_class(CLASS_SERVER, ret_scope);
 }
 
+/* Numbers grow, and each is given once. */
+static void assign(struct master_user *u)
+{
+	uint64_t counter = epoch_of(&u->assigned) == u->epoch ? counter_of(&u->assigned) + 1 : 1;
+	uint64_t horizon = epoch_of(&u->horizon) == u->epoch ? counter_of(&u->horizon) : 0;
+	u->assigned = make_version(u->epoch, counter);
+	if (counter >= horizon + HORIZON_COUNT)
+		u->horizon = make_version(u->epoch, counter - HORIZON_COUNT / 2);
+}
+
+static void tree_seal(struct master_user *u, struct tree *t, struct scope *ret_scope, struct map_delta *ret_delta)
+{
+	struct drs_version from = t->version;
+	assign(u);
+	t->version = u->assigned;
+	for (unsigned key = 0; key < MAP_KEYS; key++)
+		if (version_greater(&t->changed[key], &t->version))
+			t->changed[key] = t->version;
+	master_user_delta(u, t, &from, false, ~0u, ret_delta);
+	scope_of_changes(ret_delta, ret_scope);
+}
+
 bool master_user_seal(struct master_user *u, struct history *h, struct scope *ret_scope, struct map_delta *ret_delta)
 {
-	struct drs_version from = u->version;
-	uint64_t counter = epoch_of(&from) == u->epoch ? counter_of(&from) + 1 : 1;
-	u->version = make_version(u->epoch, counter);
-	if (counter % HORIZON_COUNT == 0)
-		u->horizon = make_version(u->epoch, counter - HORIZON_COUNT / 2);
-	for (unsigned key = 0; key < MAP_KEYS; key++)
-		if (version_greater(&u->changed[key], &u->version))
-			u->changed[key] = u->version;
-	master_user_delta(u, &from, false, ~0u, ret_delta);
-	scope_of_changes(ret_delta, ret_scope);
-	return history_add(h, &u->version, &u->map);
+	tree_seal(u, &u->tree, ret_scope, ret_delta);
+	return history_add(h, &u->tree.version, &u->tree.map, COMMITTED);
+}
+
+void master_user_propose(struct master_user *u)
+{
+	u->proposal = u->tree;
+}
+
+void master_user_propose_set(struct master_user *u, uint8_t key, uint64_t value)
+{
+	tree_set(&u->proposal, key, value);
+}
+
+bool master_user_propose_seal(struct master_user *u, struct history *h, struct scope *ret_scope, struct map_delta *ret_delta)
+{
+	tree_seal(u, &u->proposal, ret_scope, ret_delta);
+	u->proposing = true;
+	return history_add(h, &u->proposal.version, &u->proposal.map, PROPOSED);
+}
+
+bool master_user_decide(struct master_user *u, struct history *h, bool commit)
+{
+	struct history_entry *entry = history_find(h, &u->proposal.version);
+	assert(entry);
+	enum fate fate = commit ? COMMITTED : ABORTED;
+	if (planted == PLANT_CHANGE_MIND && !commit && get_be64(u->proposal.version.bytes + 8) % 4 == 0)
+		commit = true;
+	u->proposing = false;
+	if (commit) {
+		u->tree = u->proposal;
+		u->stored = u->tree.version;
+	} else if (planted == PLANT_REUSE_ABORTED) {
+		u->assigned = u->tree.version;
+	}
+	if (entry->fate != PROPOSED)
+		return entry->fate == fate;
+	entry->fate = fate;
+	return true;
+}
+
+bool master_user_waste(struct master_user *u, struct history *h, struct drs_version *ret_version)
+{
+	assign(u);
+	*ret_version = u->assigned;
+	return history_add(h, ret_version, &u->tree.map, PROPOSED);
 }
 
 /* Whether a delta from 'from' has to say something about the key. Once below the horizon, that a key was removed is forgotten. */
-static bool is_changed(const struct master_user *u, unsigned key, const struct drs_version *from)
+static bool is_changed(const struct master_user *u, const struct tree *t, unsigned key, const struct drs_version *from)
 {
-	bool forgotten = !u->map.values[key] && version_greater(&u->horizon, &u->changed[key]);
-	return !forgotten && version_greater(&u->changed[key], from);
+	bool forgotten = !t->map.values[key] && version_greater(&u->horizon, &t->changed[key]);
+	return !forgotten && version_greater(&t->changed[key], from);
 }
 
-void master_user_delta(const struct master_user *u, const struct drs_version *from, bool complete, unsigned classes, struct map_delta *ret_delta)
+void master_user_delta(const struct master_user *u, const struct tree *t, const struct drs_version *from, bool complete, unsigned classes,
+		       struct map_delta *ret_delta)
 {
-	*ret_delta = (struct map_delta){ .from = *from, .to = u->version };
+	*ret_delta = (struct map_delta){ .from = *from, .to = t->version };
 	ret_delta->complete = complete || version_greater(&u->horizon, from);
 	for (unsigned key = 0; key < MAP_KEYS; key++) {
-		bool wanted = ret_delta->complete ? u->map.values[key] != 0 : is_changed(u, key, from);
+		bool wanted = ret_delta->complete ? t->map.values[key] != 0 : is_changed(u, t, key, from);
 		if (wanted && classes & 1u << class_of(key))
-			ret_delta->changes[ret_delta->count++] = (struct map_change){ (uint8_t)key, u->map.values[key] };
+			ret_delta->changes[ret_delta->count++] = (struct map_change){ (uint8_t)key, t->map.values[key] };
 	}
 	for (unsigned class = 0; class < MAP_CLASSES; class++)
-		ret_delta->digests[class] = digest_of(&u->map, class);
+		ret_delta->digests[class] = digest_of(&t->map, class);
 }
 
 int master_user_store(struct master_user *u, const struct drs_version *version)
@@ -228,6 +295,7 @@ void slave_user_crash(struct slave_user *u)
 	if (planted == PLANT_BACKWARDS)
 		u->disk = u->older;
 	u->seen = u->disk;
+	u->prepared = (struct replica){ 0 };
 }
 
 void slave_user_damage(struct slave_user *u, uint8_t key)
@@ -257,7 +325,8 @@ static void change(struct map *map, const struct map_delta *d)
 		map->values[d->changes[n].key] = d->changes[n].value;
 }
 
-int slave_user_apply(struct slave_user *u, const struct map_delta *d)
+/* What the delta makes of what is seen. */
+static int make_next(const struct slave_user *u, const struct map_delta *d, struct replica *ret_next)
 {
 	if (!d->complete && !version_equal(&d->from, &u->seen.version))
 		return -DRS_EPROTOCOL;
@@ -267,6 +336,16 @@ int slave_user_apply(struct slave_user *u, const struct map_delta *d)
 	for (unsigned class = 0; class < MAP_CLASSES; class++)
 		if (u->classes & 1u << class && digest_of(&next.map, class) != d->digests[class] && planted != PLANT_HALF)
 			return -DRS_EDIGEST;
+	*ret_next = next;
+	return 0;
+}
+
+int slave_user_apply(struct slave_user *u, const struct map_delta *d)
+{
+	struct replica next;
+	int r = make_next(u, d, &next);
+	if (r < 0)
+		return r;
 	u->damaged = false;
 	show(u, &next);
 	return 0;
@@ -278,4 +357,28 @@ int slave_user_take(struct slave_user *u, const struct drs_version *version)
 	next.version = *version;
 	show(u, &next);
 	return 0;
+}
+
+int slave_user_prepare(struct slave_user *u, const struct map_delta *d)
+{
+	int r = make_next(u, d, &u->prepared);
+	if (r < 0)
+		return r;
+	if (planted == PLANT_EXPOSE)
+		show(u, &u->prepared);
+	if (planted != PLANT_ACK_UNDURABLE)
+		u->prepared_disk = d->to;
+	return 0;
+}
+
+int slave_user_commit_prepared(struct slave_user *u)
+{
+	u->damaged = false;
+	show(u, &u->prepared);
+	return 0;
+}
+
+void slave_user_unprepare(struct slave_user *u)
+{
+	u->prepared = (struct replica){ 0 };
 }

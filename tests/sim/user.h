@@ -24,6 +24,15 @@ enum plant {
 	PLANT_REUSE,         /* the master forgets in a crash what it gave since it started, and gives the numbers again */
 	PLANT_UNSTORED,      /* the master says that a number is stored, and it is not */
 	PLANT_NARROW,        /* the master tells a scope that is too narrow */
+	PLANT_ACK_UNDURABLE, /* two phase: a slave says prepared, and its disk knows nothing of it */
+	PLANT_MISSING_ACK,   /* an answer that is no Ack is taken for one */
+	PLANT_EXPOSE,        /* a slave shows what it prepares */
+	PLANT_DECIDE_EARLY,  /* the master's user says decided before it is durable */
+	PLANT_KEEP_PREPARED, /* a slave does not forget what it is told to */
+	PLANT_FORGET_ABORT,  /* a slave takes the aborted entries of a window for committed ones */
+	PLANT_RESURRECT,     /* a master that starts takes an undecided proposal for committed */
+	PLANT_REUSE_ABORTED, /* the number of an aborted proposal is given again */
+	PLANT_CHANGE_MIND,   /* the master's user commits what it was told to abort */
 	PLANTS
 };
 extern enum plant planted;
@@ -48,21 +57,33 @@ struct map_delta {
 /* The bytes of it that count, so that small ones fit into a heartbeat. */
 size_t map_delta_bytes(const struct map_delta *);
 
-/* All that was ever committed, for the checkers. */
+/* All that was ever committed or proposed, for the checkers. */
+enum fate { COMMITTED, PROPOSED, ABORTED };
 struct history {
 	size_t count, capacity;
 	struct history_entry {
 		struct drs_version version;
 		struct map map;
+		enum fate fate;
+		uint32_t started_by;           /* the generation of the master that started two phase for it; 0: none */
+		bool done;                     /* it was told that the job is over */
 	} *entries;
 };
-const struct history_entry *history_find(const struct history *, const struct drs_version *);
+struct history_entry *history_find(const struct history *, const struct drs_version *);
 
-/* The master's user. All of it is durable as soon as a call returns, except what a planted fault loses. */
-struct master_user {
+/* A map at a version, as the master keeps it. */
+struct tree {
 	struct map map;
 	struct drs_version changed[MAP_KEYS]; /* which version wrote the key last */
 	struct drs_version version;           /* of the map */
+};
+
+/* The master's user. All of it is durable as soon as a call returns, except what a planted fault loses. */
+struct master_user {
+	struct tree tree;
+	struct tree proposal;                 /* of two phase, while 'proposing' */
+	bool proposing;
+	struct drs_version assigned;          /* the last number that was given */
 	struct drs_version stored;            /* what store_version() was called with last */
 	struct drs_version horizon;           /* deltas from below are complete: keys removed before are forgotten */
 	uint32_t epoch;
@@ -75,7 +96,17 @@ void master_user_crash(struct master_user *);
 void master_user_set(struct master_user *, uint8_t key, uint64_t value);
 /* The map moves to its next version; gives its scope and the delta that leads there. Adds it to the history: false if that has the number already. */
 bool master_user_seal(struct master_user *, struct history *, struct scope *ret_scope, struct map_delta *ret_delta);
-void master_user_delta(const struct master_user *, const struct drs_version *from, bool complete, unsigned classes, struct map_delta *ret_delta);
+/* The same for two phase: the proposal begins as a copy of the map, gets its own changes, and a number of its own. */
+void master_user_propose(struct master_user *);
+void master_user_propose_set(struct master_user *, uint8_t key, uint64_t value);
+bool master_user_propose_seal(struct master_user *, struct history *, struct scope *ret_scope, struct map_delta *ret_delta);
+/* The decision, durable. False if the history says that it was decided before, and otherwise. */
+bool master_user_decide(struct master_user *, struct history *, bool commit);
+/* A number for something that is never started. */
+bool master_user_waste(struct master_user *, struct history *, struct drs_version *ret_version);
+/* 'tree' is the master's current one, or its proposal. */
+void master_user_delta(const struct master_user *, const struct tree *, const struct drs_version *from, bool complete, unsigned classes,
+		       struct map_delta *ret_delta);
 int master_user_store(struct master_user *, const struct drs_version *);
 
 /* A slave's user. 'seen' is what its readers see, 'disk' what a crash leaves. */
@@ -86,6 +117,8 @@ struct replica {
 struct slave_user {
 	unsigned classes;                     /* bits */
 	struct replica seen, disk, older;
+	struct replica prepared;              /* in memory, and what the disk has of it */
+	struct drs_version prepared_disk;
 	bool damaged;                         /* on purpose, by the simulator; until a digest was right again */
 };
 void slave_user_init(struct slave_user *, unsigned index, const char *name, struct scope *ret_clusters);
@@ -93,5 +126,9 @@ void slave_user_crash(struct slave_user *);
 void slave_user_damage(struct slave_user *, uint8_t key);
 int slave_user_apply(struct slave_user *, const struct map_delta *);
 int slave_user_take(struct slave_user *, const struct drs_version *);
+/* Two phase: the delta of a proposed version becomes 'prepared', which nobody sees; then it is shown, or forgotten. */
+int slave_user_prepare(struct slave_user *, const struct map_delta *);
+int slave_user_commit_prepared(struct slave_user *);
+void slave_user_unprepare(struct slave_user *);
 
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "drsfs/machine.h"
+#include "drsfs/scope.h"
 
 /* --- the trace --- */
 
@@ -122,34 +123,116 @@ void world_step(struct world *w)
 
 /* --- the user's changes --- */
 
+static const struct drs_version *current_version(const struct world *w)
+{
+	return &w->master.master_user.tree.version;
+}
+
+static void trace_change(struct world *w, const char *what, const struct drs_version *version, const struct scope *scope)
+{
+	char text[40];
+	map_version_ops.format(version, text);
+	world_trace(w, "master: %s %s for %s", what, text, scope->size ? scope->names : "everyone");
+}
+
+static void make_changes(struct world *w, unsigned changes, bool everyone, void (*set)(struct master_user *, uint8_t, uint64_t))
+{
+	unsigned class = everyone ? CLASS_EVERYONE : (unsigned)chance_between(&w->chance, CLASS_RED, CLASS_SERVER);
+	for (unsigned i = 0; i < changes; i++) {
+		uint8_t key = (uint8_t)(class + MAP_CLASSES * (unsigned)chance_between(&w->chance, 0, MAP_KEYS / MAP_CLASSES - 1));
+		uint64_t value = chance_permille(&w->chance, 200) ? 0 : chance_next(&w->chance) % 1000 + 1;
+		set(&w->master.master_user, key, value);
+	}
+}
+
 void world_publish(struct world *w, unsigned changes, bool everyone)
 {
 	struct node *n = &w->master;
 	if (!n->up)
 		return;
-	unsigned class = everyone ? CLASS_EVERYONE : (unsigned)chance_between(&w->chance, CLASS_RED, CLASS_SERVER);
-	for (unsigned i = 0; i < changes; i++) {
-		uint8_t key = (uint8_t)(class + MAP_CLASSES * (unsigned)chance_between(&w->chance, 0, MAP_KEYS / MAP_CLASSES - 1));
-		uint64_t value = chance_permille(&w->chance, 200) ? 0 : chance_next(&w->chance) % 1000 + 1;
-		master_user_set(&n->master_user, key, value);
+	if (n->master_user.proposing) {
+		w->deferred++;
+		return;
 	}
+	make_changes(w, changes, everyone, master_user_set);
 	struct scope scope;
 	struct map_delta delta;
 	if (!master_user_seal(&n->master_user, &w->history, &scope, &delta))
 		world_fail(w, "the master gave a number a second time");
-	char text[40];
-	map_version_ops.format(&n->master_user.version, text);
-	world_trace(w, "master: publish %s for %s", text, scope.size ? scope.names : "everyone");
-	node_step(n, &(struct event){ .kind = EVENT_UPDATE, .version = n->master_user.version, .scope = &scope,
+	trace_change(w, "publish", current_version(w), &scope);
+	node_step(n, &(struct event){ .kind = EVENT_UPDATE, .version = *current_version(w), .scope = &scope,
 				      .inline_delta = { &delta, map_delta_bytes(&delta) } });
+}
+
+void world_publish_deferred(struct world *w)
+{
+	for (; w->deferred > 0 && w->master.up && !w->master.master_user.proposing; w->deferred--)
+		world_publish(w, 1, true);
+}
+
+static void start_job(struct world *w, const struct drs_job *job, struct slice delta)
+{
+	history_find(&w->history, &job->version)->started_by = w->master.generation;
+	trace_change(w, "start", &job->version, &job->scope);
+	node_step(&w->master, &(struct event){ .kind = EVENT_START, .job = job, .inline_delta = delta });
+}
+
+/* What the core has to refuse (R4.7): another job while one runs, or one that leads on from what is not current. */
+static void start_wrong_job(struct world *w)
+{
+	struct drs_job job = { .previous = *current_version(w), .timeout_ms = 500 };
+	if (!master_user_waste(&w->master.master_user, &w->history, &job.version))
+		world_fail(w, "the master gave a number a second time");
+	if (!w->master.master_user.proposing)
+		job.previous = (struct drs_version){ 0 };
+	if (!map_version_ops.equal(&job.previous, current_version(w)) || w->master.master_user.proposing)
+		start_job(w, &job, (struct slice){ 0 });
+}
+
+void world_batch(struct world *w, bool final)
+{
+	struct node *n = &w->master;
+	if (!n->up)
+		return;
+	if (!final && (master_job(n->master) || chance_permille(&w->chance, 20))) {
+		if (chance_permille(&w->chance, 200) && map_version_ops.greater(current_version(w), &(struct drs_version){ 0 }))
+			start_wrong_job(w);
+		return;
+	}
+	struct drs_job job = { .previous = *current_version(w), .timeout_ms = final ? 10000 : (uint32_t)chance_between(&w->chance, 20, 3000) };
+	struct map_delta delta;
+	master_user_propose(&n->master_user);
+	make_changes(w, (unsigned)chance_between(&w->chance, 1, 10), final || chance_permille(&w->chance, 600), master_user_propose_set);
+	if (!master_user_propose_seal(&n->master_user, &w->history, &job.scope, &delta))
+		world_fail(w, "the master gave a number a second time");
+	if (!final && chance_permille(&w->chance, 10)) { /* proposed, and nobody was asked */
+		faults_crash(w, n, 3000);
+		return;
+	}
+	job.version = n->master_user.proposal.version;
+	job.require = final ? DRS_REQUIRE_ALL : (enum drs_require)chance_between(&w->chance, DRS_REQUIRE_ALL, DRS_REQUIRE_COUNT);
+	job.count = (uint32_t)chance_between(&w->chance, 0, w->options.slaves + 1);
+	w->job = (struct job){ .version = job.version, .require = job.require, .count = job.count,
+			       .with_delta = chance_permille(&w->chance, 600), .decision_id = w->job.decision_id };
+	for (unsigned i = 0; i < w->options.slaves; i++)
+		w->slaves[i].in_job = w->slaves[i].member && scope_concerns(&job.scope, w->slaves[i].name, &w->slaves[i].clusters);
+	start_job(w, &job, (struct slice){ &delta, map_delta_bytes(&delta) });
+}
+
+void world_cancel(struct world *w)
+{
+	if (w->master.up && master_job_cancellable(w->master.master, &w->job.version))
+		node_step(&w->master, &(struct event){ .kind = EVENT_CANCEL, .version = w->job.version });
 }
 
 bool world_converged(struct world *w)
 {
-	const struct drs_version *version = &w->master.master_user.version;
+	const struct drs_version *version = current_version(w);
+	if (!w->master.up || w->deferred > 0 || master_job(w->master.master))
+		return false;
 	for (unsigned i = 0; i < w->options.slaves; i++) {
 		const struct node *n = &w->slaves[i];
-		if (!n->up || n->user.damaged || !map_version_ops.equal(&n->user.seen.version, version))
+		if (!n->up || n->preparing || n->user.damaged || !map_version_ops.equal(&n->user.seen.version, version))
 			return false;
 	}
 	const struct member *members;

@@ -32,15 +32,20 @@ struct parcel {
 	struct map_delta delta;
 };
 
-enum message_kind { MESSAGE_HELLO, MESSAGE_WELCOME, MESSAGE_REFUSE, MESSAGE_REPORT, MESSAGE_PULL, MESSAGE_FRAME, MESSAGE_SORRY, MESSAGE_BEAT, MESSAGE_BYE };
+enum message_kind { MESSAGE_HELLO, MESSAGE_WELCOME, MESSAGE_REFUSE, MESSAGE_REPORT, MESSAGE_PULL, MESSAGE_FRAME, MESSAGE_SORRY, MESSAGE_BEAT,
+		    MESSAGE_BYE, MESSAGE_PREPARE, MESSAGE_ANSWER };
 struct message {
 	enum message_kind kind;
 	uint64_t sequence;       /* links deliver in order */
 	uint32_t request;
 	int error;
-	bool complete;
+	bool complete, proposed;
+	enum prepare_answer answer;
+	uint32_t timeout_ms;
 	enum beat_path path;
 	struct drs_version version;
+	struct drs_version previous; /* of a prepare */
+	struct drs_version target;   /* of a pull that is for a proposed version */
 };
 
 enum side { TO_SLAVE, TO_MASTER };
@@ -55,7 +60,7 @@ struct link {
 	time_ms arrives[2];
 };
 
-enum operation { OPERATION_NONE, OPERATION_PULL, OPERATION_APPLY, OPERATION_TAKE, OPERATION_STORE };
+enum operation { OPERATION_NONE, OPERATION_PULL, OPERATION_APPLY, OPERATION_TAKE, OPERATION_STORE, OPERATION_CHECK, OPERATION_COMMIT_PREPARED };
 
 struct node {
 	struct world *world;
@@ -80,9 +85,29 @@ struct node {
 	struct map_delta staged;  /* what was pulled or came inline */
 	bool cut, deaf_multicast, deaf_unicast; /* its network */
 	struct drs_version checked; /* what it was seen to have last */
+	bool doomed;                /* it crashes at once, in the middle of what it does */
+	struct event answer;        /* to an action that is answered at once; kind 0: none */
+
+	bool preparing;             /* a slave's user has something staged or prepared */
+	bool stopped;               /* in this step: the pull of it was stopped */
+	time_ms prepared_until;     /* and must have no more by then */
+	struct drs_version acked;   /* the last version that it said Ack to, with that on its disk */
+	bool member;                /* the master has its name on disk */
+	bool in_job;                /* a member in the scope of the job that was started last */
 };
 
-enum item_kind { ITEM_TICK, ITEM_DIALLED, ITEM_MESSAGE, ITEM_DATAGRAM, ITEM_LINK_DEAD, ITEM_DONE, ITEM_STREAMED, ITEM_FAULT, ITEM_RESTART, ITEM_HEAL, ITEM_PUBLISH };
+/* The job that was started last. */
+struct job {
+	struct drs_version version;
+	enum drs_require require;
+	uint32_t count;
+	bool with_delta;            /* that goes along with the asking */
+	bool deciding, commit;      /* the master's user has been asked for a decision */
+	uint32_t decision_id;
+};
+
+enum item_kind { ITEM_TICK, ITEM_DIALLED, ITEM_MESSAGE, ITEM_DATAGRAM, ITEM_LINK_DEAD, ITEM_DONE, ITEM_STREAMED, ITEM_DECIDED,
+		 ITEM_FAULT, ITEM_RESTART, ITEM_HEAL, ITEM_PUBLISH, ITEM_BATCH, ITEM_CANCEL };
 struct item {
 	time_ms at;
 	uint64_t order;
@@ -98,7 +123,7 @@ struct item {
 };
 
 struct world_counters {
-	uint64_t datagrams, datagram_bytes, link_beats, steps, pulls, inlines, takes, failures, crashes;
+	uint64_t datagrams, datagram_bytes, link_beats, steps, pulls, inlines, takes, failures, crashes, committed, aborted, busy, prepares, answers;
 };
 
 struct world {
@@ -114,6 +139,8 @@ struct world {
 	struct node master;
 	struct node *slaves;
 	struct history history;
+	struct job job;
+	unsigned deferred;        /* changes that wait for the decision of the job (R4.7) */
 	time_ms faults_end;
 	unsigned loss_permille, duplicate_permille, delay_ms_max;
 	uint32_t beat_interval_ms;
@@ -134,6 +161,10 @@ void world_fini(struct world *);
 void world_step(struct world *);
 bool world_converged(struct world *);
 void world_publish(struct world *, unsigned changes, bool everyone);
+void world_publish_deferred(struct world *);
+/* Two phase; a final one is over everyone and has time enough. */
+void world_batch(struct world *, bool final);
+void world_cancel(struct world *);
 void world_trace(struct world *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void world_print_trace(const struct world *);
 /* Broken: print why and the trace, and leave through the options' 'failed'. */
@@ -143,6 +174,10 @@ _Noreturn void world_fail(struct world *, const char *format, ...) __attribute__
 void check_node(struct world *, struct node *);
 void check_beat(struct world *, const struct beat *);
 void check_position(struct world *, struct node *, const struct drs_version *);
+void check_ack(struct world *, struct node *, const struct drs_version *);
+void check_decide(struct world *, const struct action *);
+void check_job_done(struct world *, const struct action *);
+void check_jobs_over(struct world *);
 struct item *world_later(struct world *, time_ms delay, enum item_kind);
 void node_start(struct node *);
 void node_crash(struct node *, bool quietly);
@@ -155,6 +190,8 @@ void net_close(struct link *, enum side end_that_closes, bool quietly);
 bool net_deliver(struct world *, struct item *);
 void faults_begin(struct world *);
 void faults_handle(struct world *, struct item *);
+void faults_crash(struct world *, struct node *, time_ms pause_max);
+bool faults_doom(struct world *, const struct action *);
 struct parcel *parcel_new(void);
 void parcel_release(struct parcel *);
 

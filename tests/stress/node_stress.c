@@ -1,7 +1,9 @@
 /*
  * A master and a few slaves in one process, on threads of their own, with a bad network between them (tests/lib/proxy.c): heartbeats are lost,
  * repeated and reordered, links are cut and stalled, slaves and the master are stopped and started. After all that, once updates end, every slave
- * must have the last version, and no replica may ever have been wrong (R2.3, R3.3). Plain, for the thread sanitizer.
+ * must have the last version, and no replica may ever have been wrong (R2.3, R3.3). Two phase jobs run in between, which slaves accept or refuse, at once or
+ * later, and which are cancelled, run out of time, or lose the master: nobody shows a version that was not committed, every job ends (R4.8).
+ * Plain, for the thread sanitizer.
  *
  *   node_stress [SECONDS [SEED]]
  */
@@ -19,6 +21,7 @@
 static struct map_master master;
 static struct map_slave slaves[SLAVES];
 static struct node_config master_config, slave_configs[SLAVES];
+static unsigned proposals;
 
 /* A port that is free now. */
 static uint16_t free_port(void)
@@ -81,6 +84,7 @@ static void start_all(unsigned seed, uint16_t door)
 static void restart_master(void)
 {
 	map_master_stop(&master);
+	master.started = master.done; /* a job that ran is lost with it */
 	master_config.incarnation++;
 	map_master_start(&master, &master_config);
 }
@@ -91,6 +95,46 @@ static void restart_slave(int i)
 	map_slave_start(&slaves[i], &slave_configs[i]);
 }
 
+static void cancel_job(void *user)
+{
+	struct drs_version version = map_version(master.proposed);
+	(void)user;
+	drs_cancel_two_phase(master.drs, &version);
+}
+
+static void start_job(void)
+{
+	struct drs_job job = { .timeout_ms = (uint32_t)(20 + rand() % 1500), .require = (enum drs_require)(rand() % 3), .count = (uint32_t)(rand() % 4) };
+	for (int i = 0; i < SLAVES; i++) {
+		slaves[i].check_error = rand() % 12 ? 0 : -DRS_EREFUSED;
+		slaves[i].late_ms = rand() % 3 ? 0 : rand() % 20;
+	}
+	master.decide_later = rand() % 2;
+	master.decide_failures = rand() % 20 == 0;
+	proposals++;
+	map_propose(&master, &job, rand() % 4 > 0);
+}
+
+/* While a job runs, its user leads nothing on from what is not decided: updates come without their deltas, and not so many that slaves only pull. */
+static void change_during_job(void)
+{
+	int what = rand() % 400;
+	if (what == 0)
+		node_post(master.node, cancel_job, NULL);
+	else if (what < 20)
+		map_update(&master, false);
+}
+
+static void change(void)
+{
+	if (master.done < master.started)
+		change_during_job();
+	else if (rand() % 4 > 0)
+		map_update(&master, rand() % 4 > 0);
+	else
+		start_job();
+}
+
 static void disturb(void)
 {
 	int what = rand() % 400;
@@ -99,23 +143,32 @@ static void disturb(void)
 	else if (what < 4)
 		restart_slave(rand() % SLAVES);
 	else
-		map_update(&master, rand() % 4 > 0);
+		change();
 }
 
 static int check(void)
 {
-	int wrong = 0;
+	int wrong = !map_wait_done(&master, master.started, CONVERGE_MS);
+	unsigned committed = 0;
+	if (wrong)
+		printf("a job did not end\n");
+	for (int i = 0; i < SLAVES; i++) {
+		slaves[i].late_ms = 0;
+		committed += slaves[i].prepare_commits;
+	}
+	printf("%u jobs proposed; %u times a slave committed what it had prepared\n", proposals, committed);
+	map_update(&master, true);
 	for (int i = 0; i < SLAVES; i++) {
 		bool there = map_wait_version(&slaves[i].version, master.version, CONVERGE_MS);
 		printf("slave-%d: version %llu of %llu, %u inline, %u of %u pulls, %u wrong\n", i, (unsigned long long)slaves[i].version,
 		       (unsigned long long)master.version, slaves[i].inlines, slaves[i].commits, slaves[i].pulls, slaves[i].corrupt);
 		wrong += !there || slaves[i].corrupt;
 		map_slave_stop(&slaves[i]);
-		wrong += slaves[i].pulls != slaves[i].commits + slaves[i].closes;
+		wrong += slaves[i].pulls != slaves[i].commits + slaves[i].staged_pulls + slaves[i].closes;
 		free(slaves[i].map);
 	}
 	map_master_stop(&master);
-	return wrong + (master.opened != master.closed);
+	return wrong + (master.opened != master.closed) + (master.wrong > 0);
 }
 
 int main(int argc, char **argv)

@@ -88,6 +88,10 @@ Test(config, defaults_are_those_that_help_tells)
 	cr_expect(not(config.background));
 	cr_assert(zero(int, arguments(CONFIG_SLAVE, "slave -m m /mnt")));
 	cr_expect(config.wait_first && !config.wait_master);
+	cr_expect(eq(str, config.check, ""));
+	cr_expect(eq(str, config.after, ""));
+	cr_expect(eq(u32, config.check_timeout_ms, 30000));
+	cr_expect(eq(u32, config.after_timeout_ms, 60000));
 }
 
 Test(config, state_comes_from_the_environment_unless_a_flag_says)
@@ -136,6 +140,20 @@ Test(config, a_file_gives_what_flags_do_not)
 	cr_expect(config.sync_close);
 	cr_expect(eq(str, config.mountpoint, "/srv/config"));
 	cr_expect(eq(int, config.log_level, 7));
+}
+
+/* Shell commands, with what else means something in such a file. (R4.2) */
+Test(config, commands_are_taken_as_they_stand)
+{
+	cr_assert(zero(int, file_text(CONFIG_SLAVE, "[drsfs]\nmaster = m\ncheck = nginx -t -p \"$DRSFS_TREE\" -c 'a b' && x=1; echo $x | grep -q 1\n"
+						    "check_timeout = 5s\nafter = systemctl reload nginx || true # always\nafter_timeout = 2min\n")),
+		  "%s", error.text);
+	cr_expect(eq(str, config.check, "nginx -t -p \"$DRSFS_TREE\" -c 'a b' && x=1; echo $x | grep -q 1"));
+	cr_expect(eq(str, config.after, "systemctl reload nginx || true # always"));
+	cr_expect(eq(u32, config.check_timeout_ms, 5000));
+	cr_expect(eq(u32, config.after_timeout_ms, 120000));
+	expect_error(file_text(CONFIG_MASTER, "[drsfs]\ncheck = true\n"), "'check' is an option of a slave, not of a master");
+	expect_error(arguments(CONFIG_SLAVE, "slave /mnt --master m --check-timeout 0"), "check-timeout must be from 0.01s");
 }
 
 Test(config, flags_win_over_the_file_wherever_they_stand)

@@ -1,4 +1,4 @@
-/* The slave's core, step by step: R1.4, R2.3, R2.5, R3.2, R3.3. */
+/* The slave's core, step by step: R1.4, R2.3, R2.5, R3.2, R3.3, and the participant of two phase, R4. */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <errno.h>
@@ -614,4 +614,627 @@ Test(slave, a_name_must_be_one)
 	struct slave_core *none = NULL;
 	cr_assert(eq(int, slave_core_new(&config, 0, &none), -EINVAL));
 	cr_assert(eq(ptr, none, NULL));
+}
+
+/* --- two phase: the participant's table, row by row (R4) --- */
+
+#define TIMEOUT 3000
+
+static void prepare_by(peer_id by, uint64_t version, uint64_t previous, const char *delta)
+{
+	step((struct event){ .kind = EVENT_PREPARE, .peer = by, .version = v(version), .previous = v(previous), .timeout_ms = TIMEOUT,
+			     .inline_delta = { delta, delta ? strlen(delta) : 0 } });
+}
+
+static void prepare(uint64_t version, uint64_t previous)
+{
+	prepare_by(peer, version, previous, "delta");
+}
+
+static void staged(void)
+{
+	step((struct event){ .kind = EVENT_PULLED });
+}
+
+static void unstaged(uint64_t version)
+{
+	step((struct event){ .kind = EVENT_UNSTAGED, .version = v(version) });
+}
+
+static void checked(uint64_t version)
+{
+	step((struct event){ .kind = EVENT_CHECKED, .version = v(version) });
+}
+
+static void expect_answer(uint64_t version, enum prepare_answer answer, int error)
+{
+	const struct action *a = the(ACTION_ANSWER);
+	cr_assert(eq(u32, a->peer, peer));
+	cr_assert(eq(u64, number(&a->version), version));
+	cr_assert(eq(int, a->answer, answer));
+	cr_assert(eq(int, a->error, error));
+}
+
+static void begin_fetching(void)
+{
+	begin_joined();
+	prepare(8, 7);
+	unstaged(8);
+}
+
+static void begin_checking(void)
+{
+	begin_joined();
+	prepare(8, 7);
+	staged();
+}
+
+static void begin_prepared(void)
+{
+	begin_checking();
+	checked(8);
+}
+
+static void link_down(void)
+{
+	step((struct event){ .kind = EVENT_LINK_DOWN, .peer = peer });
+}
+
+static void tick_at(time_ms at)
+{
+	now = at;
+	step((struct event){ .kind = EVENT_TICK });
+}
+
+static uint64_t prepared_version(void)
+{
+	struct slave_status s = status();
+	return number(&s.prepared);
+}
+
+Test(participant, R4_2_stages_checks_and_acks, .init = begin_joined, .fini = end)
+{
+	prepare(8, 7);
+	cr_assert(eq(u64, number(&the(ACTION_STAGE)->version), 8));
+	cr_assert(eq(sz, the(ACTION_STAGE)->inline_delta.size, 5));
+	cr_assert(eq(int, status().state, SLAVE_PREPARING));
+	cr_assert(eq(u64, prepared_version(), 8));
+	staged();
+	cr_assert(eq(u64, number(&the(ACTION_CHECK)->version), 8));
+	cr_assert(eq(int, status().state, SLAVE_CHECKING));
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+	checked(8);
+	expect_answer(8, PREPARE_ACK, 0);
+	cr_assert(eq(int, status().state, SLAVE_PREPARED));
+	cr_assert(eq(u64, own(), 7), "R4.5: nothing of it is seen");
+	cr_assert(eq(u64, known(), 7));
+}
+
+Test(participant, pulls_what_did_not_come_along, .init = begin_joined, .fini = end)
+{
+	prepare_by(peer, 8, 7, NULL);
+	cr_assert(zero(sz, the(ACTION_STAGE)->inline_delta.size));
+	unstaged(8);
+	const struct action *pull = the(ACTION_PULL);
+	cr_assert(pull->proposed);
+	cr_assert(not(pull->complete));
+	cr_assert(eq(u64, number(&pull->version), 8));
+	cr_assert(eq(int, status().state, SLAVE_PREPARING));
+	step((struct event){ .kind = EVENT_PULLED, .request = pull->request + 1 });
+	cr_assert(zero(sz, count_of(ACTION_CHECK)), "not the one that was asked for");
+	step((struct event){ .kind = EVENT_PULLED, .request = 1 });
+	the(ACTION_CHECK);
+	cr_assert(zero(sz, count_of(ACTION_COMMIT)));
+}
+
+Test(participant, not_before_the_welcome_and_not_by_another_link, .init = begin_joined, .fini = end)
+{
+	prepare_by(peer + 1, 8, 7, "delta");
+	cr_assert(zero(sz, actions.count));
+	link_down();
+	prepare(8, 7);
+	cr_assert(zero(sz, actions.count));
+	at_deadline();
+	step((struct event){ .kind = EVENT_LINK_UP, .peer = ++peer });
+	prepare(8, 7);
+	cr_assert(zero(sz, actions.count));
+}
+
+Test(participant, R4_2_out_of_sync_pulls_and_reports, .init = begin_joined, .fini = end)
+{
+	prepare(9, 8);
+	expect_answer(9, PREPARE_OUT_OF_SYNC, 0);
+	cr_assert(eq(u64, known(), 8));
+	cr_assert(not(the(ACTION_PULL)->proposed));
+	prepare(9, 8);
+	expect_answer(9, PREPARE_OUT_OF_SYNC, 0);
+	cr_assert(zero(sz, count_of(ACTION_PULL)), "it is on its way");
+	step((struct event){ .kind = EVENT_PULLED, .request = 1 });
+	prepare(9, 8);
+	expect_answer(9, PREPARE_OUT_OF_SYNC, 0);
+	durable(8);
+	the(ACTION_REPORT);
+	prepare(9, 8);
+	the(ACTION_STAGE);
+}
+
+Test(participant, a_commit_that_takes_long_is_out_of_sync_until_it_is_over, .init = begin_joined, .fini = end)
+{
+	struct beat b = beat_of(8);
+	add_inline(&b, 7);
+	hear(&b);
+	the(ACTION_COMMIT_INLINE);
+	tick_at(now + 500);
+	prepare(9, 8);
+	expect_answer(9, PREPARE_OUT_OF_SYNC, 0);
+	hear(&b);
+	cr_assert(zero(sz, actions.count));
+	link_down();
+	durable(8);
+	cr_assert(eq(u64, own(), 8));
+	cr_assert(zero(sz, count_of(ACTION_REPORT)));
+}
+
+Test(participant, a_prepare_ends_the_waiting_after_a_failure, .init = begin_joined, .fini = end)
+{
+	struct beat b = beat_of(8);
+	hear(&b);
+	failed(-EIO);
+	cr_assert(eq(int, status().state, SLAVE_WAITING));
+	prepare(9, 8);
+	expect_answer(9, PREPARE_OUT_OF_SYNC, 0);
+	the(ACTION_PULL);
+}
+
+Test(participant, a_full_disk_on_the_way_to_being_in_sync_is_a_nak, .init = begin_joined, .fini = end)
+{
+	prepare(9, 8);
+	failed(-EIO);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)), "that may pass");
+	at_deadline();
+	failed(-ENOSPC);
+	expect_answer(9, PREPARE_NAK, -ENOSPC);
+	struct beat b = beat_of(9);
+	hear(&b);
+	for (int i = 0; i < 20 && count_of(ACTION_PULL) == 0; i++)
+		at_deadline();
+	failed(-ENOSPC);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)), "it was decided without us");
+}
+
+Test(participant, a_number_that_it_has_or_a_base_that_it_has_left_is_a_nak, .init = begin_joined, .fini = end)
+{
+	prepare(7, 6);
+	expect_answer(7, PREPARE_NAK, -DRS_EPROTOCOL);
+	prepare(6, 5);
+	expect_answer(6, PREPARE_NAK, -DRS_EPROTOCOL);
+	prepare(9, 6);
+	expect_answer(9, PREPARE_NAK, -DRS_EPROTOCOL);
+	cr_assert(eq(int, status().state, SLAVE_CURRENT));
+}
+
+Test(participant, R4_2_what_cannot_be_staged_is_a_nak, .init = begin_joined, .fini = end)
+{
+	prepare(8, 7);
+	failed(-ENOSPC);
+	cr_assert(eq(int, items[0].kind, ACTION_UNPREPARE));
+	expect_answer(8, PREPARE_NAK, -ENOSPC);
+	cr_assert(eq(int, status().state, SLAVE_CURRENT));
+	cr_assert(zero(int, status().error), "it still has the newest version");
+}
+
+Test(participant, R4_2_what_cannot_be_pulled_is_a_nak, .init = begin_fetching, .fini = end)
+{
+	failed(-EIO);
+	the(ACTION_UNPREPARE);
+	cr_assert(zero(sz, count_of(ACTION_PULL_STOP)), "it is over already");
+	expect_answer(8, PREPARE_NAK, -EIO);
+}
+
+Test(participant, R4_2_what_a_check_refuses_is_a_nak, .init = begin_checking, .fini = end)
+{
+	failed(-DRS_EREFUSED);
+	the(ACTION_UNPREPARE);
+	expect_answer(8, PREPARE_NAK, -DRS_EREFUSED);
+	checked(8);
+	cr_assert(zero(sz, actions.count));
+}
+
+Test(participant, a_wrong_digest_asks_for_all_of_it_once, .init = begin_checking, .fini = end)
+{
+	failed(-DRS_EDIGEST);
+	the(ACTION_UNPREPARE);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+	cr_assert(zero(sz, the(ACTION_STAGE)->inline_delta.size));
+	unstaged(8);
+	cr_assert(the(ACTION_PULL)->complete);
+	cr_assert(the(ACTION_PULL)->proposed);
+	failed(-DRS_EDIGEST);
+	expect_answer(8, PREPARE_NAK, -DRS_EDIGEST);
+	prepare(9, 7);
+	cr_assert(zero(sz, the(ACTION_STAGE)->inline_delta.size), "it builds on nothing that it has");
+	unstaged(9);
+	cr_assert(the(ACTION_PULL)->complete);
+	step((struct event){ .kind = EVENT_PULLED, .request = the(ACTION_PULL)->request });
+	checked(9);
+	expect_answer(9, PREPARE_ACK, 0);
+	struct beat b = beat_of(9);
+	hear(&b);
+	durable(9);
+	struct beat next_one = beat_of(10);
+	hear(&next_one);
+	cr_assert(not(the(ACTION_PULL)->complete), "it is healed");
+}
+
+Test(participant, a_wrong_digest_without_a_link, .init = begin_checking, .fini = end)
+{
+	link_down();
+	failed(-DRS_EDIGEST);
+	the(ACTION_UNPREPARE);
+	cr_assert(zero(sz, count_of(ACTION_STAGE)));
+	join(7);
+	prepare(8, 7);
+	cr_assert(zero(sz, the(ACTION_STAGE)->inline_delta.size));
+}
+
+Test(participant, R4_3_commits_when_it_is_current, .init = begin_prepared, .fini = end)
+{
+	struct beat same_as_before = beat_of(7), b = beat_of(8);
+	hear(&same_as_before);
+	cr_assert(zero(sz, actions.count));
+	hear(&b);
+	cr_assert(eq(u64, number(&the(ACTION_COMMIT_PREPARED)->version), 8));
+	cr_assert(eq(int, status().state, SLAVE_COMMITTING));
+	hear(&b);
+	cr_assert(zero(sz, actions.count));
+	prepare(8, 7);
+	expect_answer(8, PREPARE_OUT_OF_SYNC, 0); /* of a master that does not know what it has decided: it cannot be */
+	durable(8);
+	cr_assert(eq(u64, number(&the(ACTION_REPORT)->version), 8));
+	cr_assert(eq(u64, own(), 8));
+	cr_assert(zero(u64, prepared_version()));
+	cr_assert(eq(i64, slave_deadline(core), now + 3 * INTERVAL), "no time runs any more but the path's");
+}
+
+Test(participant, R4_3_commits_when_the_window_says_so, .init = begin_prepared, .fini = end)
+{
+	struct beat b = beat_of(10);
+	add_window(&b, 10, NULL, false);
+	add_window(&b, 9, NULL, true);
+	add_window(&b, 8, NULL, false);
+	hear(&b);
+	the(ACTION_COMMIT_PREPARED);
+	cr_assert(zero(sz, count_of(ACTION_PULL)), "one at a time");
+	durable(8);
+	the(ACTION_REPORT);
+	the(ACTION_PULL);
+}
+
+Test(participant, R4_5_an_aborted_version_is_forgotten, .init = begin_prepared, .fini = end)
+{
+	struct beat b = beat_of(7);
+	add_window(&b, 8, NULL, true);
+	add_window(&b, 7, NULL, false);
+	hear(&b);
+	the(ACTION_UNPREPARE);
+	cr_assert(eq(int, status().state, SLAVE_CURRENT));
+	cr_assert(zero(u64, prepared_version()));
+	hear(&b);
+	cr_assert(zero(sz, actions.count));
+}
+
+Test(participant, R4_5_the_window_has_moved_past_it, .init = begin_prepared, .fini = end)
+{
+	struct beat b = beat_of(10);
+	add_window(&b, 10, NULL, false);
+	add_window(&b, 9, NULL, false);
+	hear(&b);
+	the(ACTION_UNPREPARE);
+	the(ACTION_PULL);
+}
+
+Test(participant, R4_5_the_master_has_gone_on_from_the_same_version_to_another, .fini = end)
+{
+	begin_joined();
+	prepare(9, 7);
+	staged();
+	checked(9);
+	struct beat b = beat_of(8);
+	hear(&b);
+	the(ACTION_UNPREPARE);
+	the(ACTION_PULL);
+}
+
+/* An entry above the current version that is not aborted says nothing: no master tells it. */
+Test(participant, what_is_not_decided_is_not, .init = begin_prepared, .fini = end)
+{
+	struct beat b = beat_of(7);
+	add_window(&b, 8, NULL, false);
+	add_window(&b, 7, NULL, false);
+	hear(&b);
+	cr_assert(zero(sz, actions.count));
+	struct beat old = beat_of(5);
+	hear(&old);
+	cr_assert(zero(sz, actions.count));
+	struct beat foreign = beat_of(8);
+	foreign.did = other_volume;
+	hear(&foreign);
+	cr_assert(zero(sz, actions.count));
+}
+
+Test(participant, R4_6_committed_without_us_while_fetching, .init = begin_fetching, .fini = end)
+{
+	struct beat b = beat_of(8);
+	add_inline(&b, 7);
+	hear(&b);
+	cr_assert(eq(int, items[0].kind, ACTION_PULL_STOP));
+	cr_assert(eq(u32, items[0].request, 1));
+	cr_assert(eq(int, items[1].kind, ACTION_UNPREPARE));
+	the(ACTION_COMMIT_INLINE);
+}
+
+Test(participant, R4_6_committed_without_us_while_checking, .init = begin_checking, .fini = end)
+{
+	struct beat b = beat_of(8);
+	hear(&b);
+	the(ACTION_UNPREPARE);
+	cr_assert(not(the(ACTION_PULL)->proposed));
+	cr_assert(zero(sz, count_of(ACTION_COMMIT_PREPARED)));
+	checked(8);
+	cr_assert(zero(sz, actions.count), "late");
+}
+
+Test(participant, R4_5_aborted_while_fetching, .init = begin_fetching, .fini = end)
+{
+	struct beat b = beat_of(7);
+	add_window(&b, 8, NULL, true);
+	hear(&b);
+	the(ACTION_PULL_STOP);
+	the(ACTION_UNPREPARE);
+	unstaged(8);
+	cr_assert(zero(sz, actions.count), "late");
+}
+
+Test(participant, R4_5_another_prepare_takes_its_place, .init = begin_prepared, .fini = end)
+{
+	prepare(9, 7);
+	cr_assert(eq(int, items[0].kind, ACTION_UNPREPARE));
+	cr_assert(eq(u64, number(&the(ACTION_STAGE)->version), 9));
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+	unstaged(9);
+	prepare(11, 10);
+	the(ACTION_PULL_STOP);
+	the(ACTION_UNPREPARE);
+	expect_answer(11, PREPARE_OUT_OF_SYNC, 0);
+	the(ACTION_PULL);
+}
+
+Test(participant, R4_5_an_older_prepare_ends_it_as_well, .init = begin_prepared, .fini = end)
+{
+	prepare(7, 6);
+	the(ACTION_UNPREPARE);
+	expect_answer(7, PREPARE_NAK, -DRS_EPROTOCOL);
+}
+
+Test(participant, R4_5_time_is_up_when_prepared, .init = begin_prepared, .fini = end)
+{
+	time_ms due = now + TIMEOUT + 2000;
+	for (struct beat b = beat_of(7); now + INTERVAL < due;) {
+		tick_at(now + INTERVAL);
+		hear(&b);
+		cr_assert(zero(sz, count_of(ACTION_UNPREPARE)));
+	}
+	cr_assert(eq(i64, slave_deadline(core), due));
+	tick_at(due);
+	the(ACTION_UNPREPARE);
+	cr_assert(eq(int, status().state, SLAVE_CURRENT));
+	struct beat b = beat_of(8);
+	hear(&b);
+	the(ACTION_PULL);
+}
+
+Test(participant, R4_5_time_is_up_while_checking, .init = begin_checking, .fini = end)
+{
+	tick_at(now + TIMEOUT + 2000);
+	the(ACTION_UNPREPARE);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+}
+
+Test(participant, R4_5_time_is_up_while_fetching, .init = begin_fetching, .fini = end)
+{
+	tick_at(now + TIMEOUT + 2000);
+	the(ACTION_PULL_STOP);
+	the(ACTION_UNPREPARE);
+}
+
+Test(participant, the_same_prepare_again, .init = begin_fetching, .fini = end)
+{
+	prepare(8, 7);
+	cr_assert(zero(sz, actions.count));
+	step((struct event){ .kind = EVENT_PULLED, .request = 1 });
+	now += 1000;
+	prepare(8, 7);
+	cr_assert(zero(sz, actions.count));
+	now += 1000;
+	checked(8);
+	expect_answer(8, PREPARE_ACK, 0);
+	now += 1000;
+	prepare(8, 7);
+	expect_answer(8, PREPARE_ACK, 0);
+	tick_at(now + TIMEOUT + 1999);
+	cr_assert(zero(sz, count_of(ACTION_UNPREPARE)), "its time began anew");
+	tick_at(now + 1);
+	the(ACTION_UNPREPARE);
+}
+
+Test(participant, what_was_staged_may_be_resumed_after_a_lost_link, .init = begin_fetching, .fini = end)
+{
+	link_down();
+	the(ACTION_PULL_STOP);
+	cr_assert(zero(sz, count_of(ACTION_UNPREPARE)));
+	join(7);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+	prepare(8, 7);
+	the(ACTION_STAGE);
+}
+
+Test(participant, a_delta_to_be_pulled_and_no_link, .init = begin_joined, .fini = end)
+{
+	prepare(8, 7);
+	link_down();
+	unstaged(8);
+	the(ACTION_UNPREPARE);
+	cr_assert(zero(sz, count_of(ACTION_PULL)));
+}
+
+Test(participant, a_check_outlives_the_link_and_the_next_gets_the_answer, .init = begin_checking, .fini = end)
+{
+	link_down();
+	cr_assert(zero(sz, count_of(ACTION_UNPREPARE)));
+	join(7);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+	prepare(8, 7);
+	cr_assert(zero(sz, actions.count));
+	checked(8);
+	expect_answer(8, PREPARE_ACK, 0);
+}
+
+Test(participant, nobody_who_has_not_asked_gets_an_answer, .init = begin_checking, .fini = end)
+{
+	link_down();
+	checked(8);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+	cr_assert(eq(int, status().state, SLAVE_PREPARED));
+	join(7);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+	prepare(8, 7);
+	expect_answer(8, PREPARE_ACK, 0);
+}
+
+Test(participant, the_welcome_may_tell_the_commit, .init = begin_prepared, .fini = end)
+{
+	link_down();
+	join(8);
+	the(ACTION_COMMIT_PREPARED);
+	cr_assert(zero(sz, count_of(ACTION_PULL)));
+	durable(8);
+	cr_assert(eq(u64, own(), 8));
+}
+
+Test(participant, the_welcome_may_tell_that_the_master_is_past_it, .init = begin_prepared, .fini = end)
+{
+	link_down();
+	join(9);
+	the(ACTION_UNPREPARE);
+	the(ACTION_PULL);
+}
+
+Test(participant, a_commit_that_fails_is_had_by_one_phase, .init = begin_prepared, .fini = end)
+{
+	struct beat b = beat_of(8);
+	hear(&b);
+	failed(-ENOSPC);
+	the(ACTION_UNPREPARE);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+	cr_assert(eq(int, status().state, SLAVE_WAITING));
+	at_deadline();
+	the(ACTION_PULL);
+	failed(-ENOSPC);
+	cr_assert(zero(sz, count_of(ACTION_UNPREPARE)), "nothing is prepared any more");
+}
+
+Test(participant, nothing_is_prepared_after_the_commit, .init = begin_prepared, .fini = end)
+{
+	struct beat b = beat_of(8), newer = beat_of(9);
+	hear(&b);
+	durable(8);
+	hear(&newer);
+	pulled();
+	failed(-EIO);
+	cr_assert(zero(sz, count_of(ACTION_UNPREPARE)));
+}
+
+/* --- checks of one-phase versions --- */
+
+static void begin_check_refused(void)
+{
+	begin_joined();
+	struct beat b = beat_of(8);
+	hear(&b);
+	pulled();
+	failed(-DRS_EREFUSED);
+}
+
+Test(check, a_refused_version_is_tried_again_after_a_minute, .init = begin_check_refused, .fini = end)
+{
+	cr_assert(eq(int, status().state, SLAVE_WAITING));
+	cr_assert(eq(int, status().error, -DRS_EREFUSED));
+	cr_assert(eq(u64, own(), 7));
+	time_ms due = now + 60000;
+	for (struct beat b = beat_of(8); now + INTERVAL < due;) {
+		tick_at(now + INTERVAL);
+		cr_assert(zero(sz, count_of(ACTION_PULL)));
+		hear(&b);
+		cr_assert(zero(sz, count_of(ACTION_PULL)));
+	}
+	tick_at(due);
+	the(ACTION_PULL);
+	pulled();
+	durable(8);
+	cr_assert(zero(int, status().error));
+}
+
+Test(check, a_newer_version_is_tried_at_once, .init = begin_check_refused, .fini = end)
+{
+	struct beat b = beat_of(9);
+	hear(&b);
+	the(ACTION_PULL);
+}
+
+Test(check, a_newer_version_may_be_told_by_the_welcome, .init = begin_check_refused, .fini = end)
+{
+	link_down();
+	join(9);
+	the(ACTION_PULL);
+}
+
+Test(check, one_that_came_in_a_heartbeat_is_refused_as_well, .init = begin_joined, .fini = end)
+{
+	struct beat b = beat_of(8);
+	add_inline(&b, 7);
+	hear(&b);
+	failed(-DRS_EREFUSED);
+	tick_at(now + 50000);
+	cr_assert(zero(sz, count_of(ACTION_PULL)));
+}
+
+Test(check, a_refusal_by_the_other_side_is_no_check, .init = begin_joined, .fini = end)
+{
+	struct beat b = beat_of(8);
+	hear(&b);
+	failed(-DRS_EREFUSED);
+	tick_at(now + 250);
+	the(ACTION_PULL);
+}
+
+Test(check, who_waits_for_us_to_be_in_sync_is_told_that_a_check_is_in_the_way, .init = begin_check_refused, .fini = end)
+{
+	prepare(9, 8);
+	expect_answer(9, PREPARE_OUT_OF_SYNC, 0);
+	pulled();
+	failed(-DRS_EREFUSED);
+	expect_answer(9, PREPARE_NAK, -DRS_EREFUSED);
+}
+
+Test(check, what_came_while_it_was_looked_at_is_tried_at_once, .init = begin_joined, .fini = end)
+{
+	struct beat b = beat_of(8);
+	add_inline(&b, 7);
+	hear(&b);
+	the(ACTION_COMMIT_INLINE);
+	b = beat_of(9);
+	hear(&b);
+	cr_assert(eq(sz, actions.count, 1)); /* CHANGED: something newer is known */
+	step((struct event){ .kind = EVENT_FAILED, .error = -DRS_EREFUSED, .version = v(8) });
+	the(ACTION_PULL);
 }

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 
 #include "drsfs/address.h"
@@ -50,6 +51,7 @@ static int dial(void)
 				  .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	cr_assert(zero(int, connect(fd, (struct sockaddr *)&to, sizeof(to))));
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	return fd;
 }
 
@@ -441,4 +443,336 @@ Test(node_hostile, not_a_master)
 	close(door);
 	map_slave_stop(&slave);
 	cr_assert(zero(uint, slave.admissions));
+}
+
+/* --- two phase with slaves that are not what they should be (R4.2, R4.8) */
+
+static const struct drs_job job_of_all = { .timeout_ms = 5000 };
+
+static int join_two_phase(const char *name)
+{
+	struct wire_message m = hello(name), answer;
+	m.hello.minor = WIRE_MINOR;
+	int fd = dial();
+	say(fd, &m);
+	cr_assert(hear(fd, WIRE_WELCOME, &answer));
+	return fd;
+}
+
+static struct wire_message answer_to(uint64_t number, enum prepare_answer answer)
+{
+	return (struct wire_message){ .kind = WIRE_PREPARE_ANSWER, .prepare_answer = { .version = map_version(number), .answer = answer } };
+}
+
+static void say_answer(int fd, uint64_t number, enum prepare_answer answer)
+{
+	struct wire_message m = answer_to(number, answer);
+	say(fd, &m);
+}
+
+static void expect_job(int error)
+{
+	cr_assert(map_wait_done(&master, master.started, 5000));
+	cr_assert(eq(int, master.done_error, error));
+}
+
+/* Nobody was asked, or about something else. */
+Test(node_hostile, answers_to_no_question)
+{
+	struct wire_message m;
+	start(20, 100);
+	int stranger = dial();
+	say_answer(stranger, 1, PREPARE_ACK);
+	cr_assert(closed_within(stranger, 2000), "before hello");
+	close(stranger);
+	int fd = join_two_phase("liar"), silent = join_two_phase("silent");
+	for (uint64_t number = 100; number < 120; number++)
+		say_answer(fd, number, PREPARE_ACK + (enum prepare_answer)number % 3);
+	uint64_t version = map_propose(&master, &job_of_all, true);
+	cr_assert(hear(fd, WIRE_PREPARE, &m));
+	cr_assert(hear(silent, WIRE_PREPARE, &m));
+	cr_assert(eq(u64, map_number(&m.prepare.version), version));
+	cr_assert(eq(u64, map_number(&m.prepare.previous), version - 1));
+	cr_assert(le(u32, m.prepare.timeout_ms, 5000));
+	for (uint64_t number = 0; number < 20; number++)
+		if (number != version)
+			say_answer(fd, number, PREPARE_ACK), say_answer(silent, number, PREPARE_NAK);
+	say_answer(fd, version, PREPARE_ACK);
+	say_answer(fd, version, PREPARE_ACK);
+	usleep(100000);
+	cr_assert(zero(uint, master.done), "one has acked twice, the other one not at all");
+	say_answer(silent, version, PREPARE_ACK);
+	expect_job(0);
+	say_answer(fd, version, PREPARE_NAK);
+	say_answer(fd, version, PREPARE_OUT_OF_SYNC);
+	close(fd);
+	close(silent);
+	stop_after_serving();
+	cr_assert(zero(uint, master.wrong));
+}
+
+/* Out of sync again and again, each time with a report that asks to be asked. Its job ends with its time, or with its answer. */
+Test(node_hostile, out_of_sync_for_ever)
+{
+	struct wire_message m, report = { .kind = WIRE_REPORT, .report = { .path = BEAT_BY_LINK } };
+	start(21, 100);
+	int fd = join_two_phase("dizzy");
+	uint64_t version = map_propose(&master, &job_of_all, true);
+	for (int i = 0; i < 300; i++) {
+		cr_assert(hear(fd, WIRE_PREPARE, &m), "asked again, %d", i);
+		say_answer(fd, version, PREPARE_OUT_OF_SYNC);
+		say(fd, &report);
+	}
+	cr_assert(hear(fd, WIRE_PREPARE, &m));
+	say_answer(fd, version, PREPARE_ACK);
+	expect_job(0);
+	close(fd);
+	stop_after_serving();
+}
+
+/* A Nak with more words than there may be, and not such as one wants on a terminal. */
+Test(node_hostile, nak_with_oversized_words)
+{
+	struct drs_vote vote;
+	struct wire_message m;
+	struct buffer frame = BUFFER_INIT;
+	start(22, 100);
+	int fd = join_two_phase("talker");
+	uint64_t version = map_propose(&master, &job_of_all, true);
+	cr_assert(hear(fd, WIRE_PREPARE, &m));
+	cr_assert(eq(u64, version, 1));
+	buffer_add_be32(&frame, 1 + 4 + 10 + 2 + 4 + 50000);
+	buffer_add_u8(&frame, 1);
+	/* prepare_answer: 50,016 bytes; version: 8 bytes, 1; NAK; text: 50,000 bytes */
+	buffer_add(&frame, "\x5a\xe0\x86\x03" "\x0a\x08\0\0\0\0\0\0\0\x01" "\x10\x02" "\x22\xd0\x86\x03", 4 + 10 + 2 + 4);
+	memset(buffer_grow(&frame, 50000), 0x1b, 50000);
+	cr_assert(eq(long, write(fd, frame.data, frame.size), (long)frame.size));
+	expect_job(-DRS_EREFUSED);
+	cr_assert(map_vote(&master, "talker", &vote, NULL));
+	cr_assert(eq(int, vote.answer, DRS_REFUSED));
+	cr_assert(eq(sz, strspn(vote.reason, "?"), DRS_REASON_BYTES_MAX - 1));
+	buffer_fini(&frame);
+	close(fd);
+	stop_after_serving();
+}
+
+/* A slave of an older minor version is not asked what it does not know. */
+Test(node_hostile, too_old_for_two_phase)
+{
+	struct wire_message m = hello("old"), answer;
+	struct drs_vote vote;
+	start(23, 100);
+	int fd = dial();
+	say(fd, &m);
+	cr_assert(hear(fd, WIRE_WELCOME, &answer));
+	map_propose(&master, &job_of_all, true);
+	expect_job(-DRS_EREFUSED);
+	cr_assert(map_vote(&master, "old", &vote, NULL));
+	cr_assert(strstr(vote.reason, "too old") != NULL);
+	close(fd);
+	stop_after_serving();
+}
+
+/* Pulls to versions that are not being proposed, and to the one that is. */
+Test(node_hostile, pulls_to_proposed_versions)
+{
+	struct wire_message m;
+	struct wire_message pull = { .kind = WIRE_PULL, .pull = { .request = 1, .to_proposed = true, .opening = { "123456789", 9 } } };
+	start(24, 1000);
+	int fd = join_two_phase("eager");
+	pull.pull.proposed = map_version(1);
+	say(fd, &pull);
+	cr_assert(hear(fd, WIRE_PULL_END, &m));
+	cr_assert(eq(int, m.pull_end.error, -ECANCELED), "there is no job");
+	uint64_t version = map_propose(&master, &job_of_all, false);
+	cr_assert(hear(fd, WIRE_PREPARE, &m));
+	pull.pull.proposed = map_version(version + 1);
+	say(fd, &pull);
+	cr_assert(hear(fd, WIRE_PULL_END, &m));
+	cr_assert(eq(int, m.pull_end.error, -ECANCELED), "it is another one");
+	cr_assert(zero(uint, master.proposed_opened));
+	pull.pull.proposed = map_version(version);
+	say(fd, &pull);
+	for (int i = 0; i < 5000 && master.proposed_opened == 0; i++)
+		usleep(1000);
+	cr_assert(eq(uint, master.proposed_opened, 1));
+	say_answer(fd, version, PREPARE_NAK);
+	expect_job(-DRS_EREFUSED);
+	close(fd);
+	stop_after_serving();
+}
+
+/* --- two phase with a master that is not what it should be: a slave never shows what was not committed */
+
+static struct map_slave asked_slave;
+static int door;
+
+static int door_open(void)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t size = sizeof(at);
+	door = socket(AF_INET, SOCK_STREAM, 0);
+	cr_assert(zero(int, bind(door, (struct sockaddr *)&at, size)));
+	listen(door, 4);
+	getsockname(door, (struct sockaddr *)&at, &size);
+	return ntohs(at.sin_port);
+}
+
+static void start_asked(unsigned salt)
+{
+	struct node_config slave_config;
+	log_init("test", LOG_LEVEL_ERROR);
+	map_config(&slave_config, "asked", 100 + salt);
+	*slave_config.group = 0;
+	map_point_at(&slave_config, (uint16_t)door_open());
+	asked_slave = (struct map_slave){ 0 };
+	map_slave_start(&asked_slave, &slave_config);
+}
+
+static int take_slave(void)
+{
+	struct wire_message m, welcome = { .kind = WIRE_WELCOME };
+	int fd = accept(door, NULL, NULL);
+	cr_assert(hear(fd, WIRE_HELLO, &m));
+	cr_assert(eq(u32, m.hello.minor, WIRE_MINOR));
+	welcome.welcome.did = map_did;
+	welcome.welcome.credentials = (struct slice){ "x", 1 };
+	welcome.welcome.interval_ms = 60000;
+	say(fd, &welcome);
+	return fd;
+}
+
+static void stop_asked(int fd)
+{
+	close(fd);
+	close(door);
+	map_slave_stop(&asked_slave);
+	cr_assert(zero(uint, asked_slave.corrupt));
+	free(asked_slave.map);
+}
+
+static void say_prepare(int fd, uint64_t number, uint64_t previous, uint32_t timeout_ms, struct slice delta)
+{
+	struct wire_message m = { .kind = WIRE_PREPARE };
+	m.prepare.version = map_version(number);
+	m.prepare.previous = map_version(previous);
+	m.prepare.timeout_ms = timeout_ms;
+	m.prepare.inline_delta = delta;
+	say(fd, &m);
+}
+
+static void say_prepare_inline(int fd, uint64_t number, uint64_t previous, uint32_t timeout_ms)
+{
+	struct buffer delta = BUFFER_INIT;
+	map_inline(&delta, previous, number);
+	say_prepare(fd, number, previous, timeout_ms, buffer_slice(&delta));
+	buffer_fini(&delta);
+}
+
+static void expect_answer(int fd, uint64_t number, enum prepare_answer answer)
+{
+	struct wire_message m;
+	cr_assert(hear(fd, WIRE_PREPARE_ANSWER, &m));
+	cr_assert(eq(u64, map_number(&m.prepare_answer.version), number));
+	cr_assert(eq(int, m.prepare_answer.answer, answer));
+}
+
+/* From a version that the slave does not have, with deltas that lead from elsewhere, and with garbage. */
+Test(node_hostile, prepare_that_does_not_fit)
+{
+	struct wire_message m, end = { .kind = WIRE_PULL_END, .pull_end = { .error = -EIO } };
+	start_asked(30);
+	int fd = take_slave();
+	say_prepare(fd, 1, 0, 5000, (struct slice){ "garbage", 7 });
+	cr_assert(hear(fd, WIRE_PULL, &m), "what cannot be used is pulled");
+	cr_assert(m.pull.to_proposed);
+	cr_assert(eq(u64, map_number(&m.pull.proposed), 1));
+	end.pull_end.request = m.pull.request;
+	say(fd, &end);
+	cr_assert(hear(fd, WIRE_PREPARE_ANSWER, &m));
+	cr_assert(eq(int, m.prepare_answer.answer, PREPARE_NAK));
+	cr_assert(gt(sz, strlen(m.prepare_answer.text), 0));
+	say_prepare(fd, 1, 0, 5000, (struct slice){ 0 });
+	cr_assert(hear(fd, WIRE_PULL, &m));
+	cr_assert(eq(long, write(fd, "\0\0\0\x6\x2\0\0\0", 8), 8));
+	cr_assert(eq(long, write(fd, (uint8_t[]){ (uint8_t)m.pull.request, 'X' }, 2), 2));
+	cr_assert(hear(fd, WIRE_PREPARE_ANSWER, &m), "a frame that its user does not take");
+	cr_assert(eq(int, m.prepare_answer.answer, PREPARE_NAK));
+	say_prepare_inline(fd, 5, 4, 5000);
+	expect_answer(fd, 5, PREPARE_OUT_OF_SYNC);
+	cr_assert(hear(fd, WIRE_PULL, &m), "it lacks 4");
+	cr_assert(not(m.pull.to_proposed));
+	cr_assert(eq(u64, asked_slave.version, 0));
+	stop_asked(fd);
+}
+
+/* One after the other: the last one counts (R4.5); the one that was overtaken is not shown even if heartbeats say so, only pulled. */
+Test(node_hostile, prepare_again_and_again)
+{
+	struct wire_message m = { .kind = WIRE_BEAT };
+	start_asked(31);
+	int fd = take_slave();
+	for (uint64_t number = 1; number < 50; number++) {
+		say_prepare_inline(fd, number, 0, 60000);
+		expect_answer(fd, number, PREPARE_ACK);
+	}
+	say_prepare_inline(fd, 49, 0, 60000);
+	expect_answer(fd, 49, PREPARE_ACK);
+	cr_assert(eq(uint, asked_slave.checks, 49));
+	cr_assert(ge(uint, asked_slave.aborts, 48));
+	cr_assert(eq(u64, asked_slave.version, 0));
+	map_fates[49] = MAP_COMMITTED;
+	m.beat = (struct beat){ .did = map_did, .current = map_version(49), .window_count = 1, .window = { { .version = map_version(49) } } };
+	say(fd, &m);
+	cr_assert(hear(fd, WIRE_REPORT, &m));
+	cr_assert(eq(u64, asked_slave.version, 49));
+	stop_asked(fd);
+}
+
+/* The time of the job runs out: it is not stuck prepared (R4.5). A version that it has already, or that is older, harms nothing. */
+Test(node_hostile, prepare_that_nobody_decides)
+{
+	start_asked(32);
+	int fd = take_slave();
+	say_prepare_inline(fd, 3, 0, 1);
+	expect_answer(fd, 3, PREPARE_ACK);
+	for (int i = 0; i < 5000 && asked_slave.aborts == 0; i++)
+		usleep(1000);
+	cr_assert(ge(uint, asked_slave.aborts, 1));
+	say_prepare_inline(fd, 0, 0, 1000);
+	expect_answer(fd, 0, PREPARE_NAK);
+	say_prepare_inline(fd, 4, 0, 0);
+	expect_answer(fd, 4, PREPARE_ACK);
+	cr_assert(eq(u64, asked_slave.version, 0));
+	stop_asked(fd);
+}
+
+/* Before welcome; then anything in any order. */
+Test(node_hostile, prepare_storm)
+{
+	struct wire_message m;
+	start_asked(33);
+	int fd = accept(door, NULL, NULL);
+	cr_assert(hear(fd, WIRE_HELLO, &m));
+	say_prepare_inline(fd, 1, 0, 1000);
+	cr_assert(closed_within(fd, 3000));
+	close(fd);
+	fd = take_slave();
+	srand(5);
+	for (int i = 0; i < 2000; i++) {
+		uint8_t delta[40];
+		size_t size = (size_t)rand() % sizeof(delta);
+		for (size_t at = 0; at < size; at++)
+			delta[at] = (uint8_t)rand();
+		if (rand() % 2)
+			say_prepare_inline(fd, (uint64_t)rand() % 8, 0, (uint32_t)rand() % 5);
+		else
+			say_prepare(fd, (uint64_t)rand() % 8, 0, (uint32_t)rand(), (struct slice){ delta, size });
+	}
+	say_prepare_inline(fd, 9, 0, 60000);
+	while (hear(fd, WIRE_PREPARE_ANSWER, &m) && map_number(&m.prepare_answer.version) != 9)
+		;
+	cr_assert(eq(int, m.prepare_answer.answer, PREPARE_ACK), "it is itself again");
+	cr_assert(eq(u64, asked_slave.version, 0));
+	stop_asked(fd);
 }

@@ -165,8 +165,15 @@ Test(store_batch_cases, a_view_has_two_draft_layers)
 	cr_expect(record_get(txn, both, &key, &value, &at) == 0 && at == waiting);
 	cr_expect(record_get(txn, below, &key, &value, &at) == 0 && at == finished);
 
+	struct view far = { .version = base, .draft = VERSION_DRAFT, .below = finished };
+	cr_expect(record_get(txn, far, &key, &value, &at) == 0 && at == finished, "others lie between the two");
+
 	struct record_cursor *cursor;
 	struct record_key seen;
+	ok(record_cursor_new(txn, far, &cursor));
+	ok(record_cursor_seek(cursor, slice_of(key.bytes, key.size)));
+	cr_expect(record_cursor_next(cursor, &seen, &value, &at) == 1 && at == finished);
+	record_cursor_free(cursor);
 	ok(record_cursor_new(txn, both, &cursor));
 	ok(record_cursor_seek(cursor, slice_of(key.bytes, key.size)));
 	cr_expect(record_cursor_next(cursor, &seen, &value, &at) == 1 && at == waiting);
@@ -433,6 +440,27 @@ Test(store_batch_cases, a_file_that_both_gave_another_name_is_a_conflict)
 	expect_conflict(id, key);
 }
 
+Test(store_batch_cases, a_link_on_both_sides_is_a_conflict_even_if_the_nodes_look_alike)
+{
+	uint32_t id;
+	struct node twice = file_node(1, "one");
+	twice.nlink = 2;
+	BATCH(id, put_node(txn, at, FILE_F, twice); put_name(txn, at, DIR_B, "mine", FILE_F, DT_REG));
+	LIVE(put_node(txn, at, FILE_F, twice); put_name(txn, at, DIR_B, "theirs", FILE_F, DT_REG));
+	expect_conflict(id, record_key_node(FILE_F));
+}
+
+Test(store_batch_cases, a_directory_that_both_removed_is_a_conflict)
+{
+	uint32_t id;
+	struct txn *reader = begin_read(master);
+	struct record_key key = name_of(reader, INO_ROOT, "b");
+	txn_abort(reader);
+	BATCH(id, delete_key(txn, at, key); delete_key(txn, at, record_key_node(DIR_B)); put_node(txn, at, INO_ROOT, dir_node(INO_ROOT, 3, 210)));
+	LIVE(delete_key(txn, at, key); delete_key(txn, at, record_key_node(DIR_B)); put_node(txn, at, INO_ROOT, dir_node(INO_ROOT, 3, 205)));
+	expect_conflict(id, key);
+}
+
 Test(store_batch_cases, what_is_open_for_writing_in_the_live_tree_counts_as_changed)
 {
 	uint32_t id = batch_with_change("mine"), removes;
@@ -597,7 +625,14 @@ Test(store_batch_cases, a_proposals_source_is_for_who_has_the_version_before)
 	cr_expect_eq(batch_source_open(master, info.proposed, buffer_slice(&foreign), &source), -DRS_EVOLUME);
 	buffer_fini(&foreign);
 	cr_expect_eq(open_source(info.proposed, false, &source), 0);
+	struct buffer frame = BUFFER_INIT;
+	cr_expect_eq(delta_source_next(source, &frame), 1);
+	abort_batch(info.id);
+	cr_expect_eq(delta_source_next(source, &frame), -DRS_EHORIZON, "aborted");
+	propose(info.id);
+	cr_expect_eq(delta_source_next(source, &frame), -DRS_EHORIZON, "and proposed under another number");
 	delta_source_close(source);
+	buffer_fini(&frame);
 }
 
 /* A batch of some frames: attributes of /a/f that are a kilobyte each. */

@@ -195,6 +195,98 @@ static void verify_content(struct store *store)
 	check(findings == 0);
 }
 
+/* A batch that changes the mode of files, a little of each. */
+static uint32_t change_modes(struct store *store, ino_id from, ino_id to)
+{
+	struct batch_info info;
+	struct txn *txn = begin_write(store);
+	ok(batch_begin(txn, "", false, 1, &info));
+	for (ino_id ino = from; ino < to; ino++) {
+		struct record_key key = record_key_node(ino);
+		struct buffer bytes = BUFFER_INIT;
+		struct slice value;
+		struct node node;
+		ok(txn_admit(txn, 400, false));
+		ok(record_get(txn, (struct view){ .version = info.base }, &key, &value, NULL));
+		ok(node_decode(value, &node));
+		node.mode ^= 0100;
+		node_encode(&node, &bytes);
+		ok(record_put(txn, batch_draft(info.id), &key, buffer_slice(&bytes)));
+		buffer_fini(&bytes);
+	}
+	ok(txn_commit(txn));
+	return info.id;
+}
+
+/* Ask, and if there is room do it: then the commit of the transaction does not fail. */
+static int propose_and_commit(struct store *store, uint32_t id)
+{
+	struct batch_info info;
+	struct version_info version;
+	struct txn *txn = begin_write(store);
+	int error = batch_admit(txn, id);
+	if (error) {
+		txn_abort(txn);
+		return error;
+	}
+	cr_assert_eq(ok(batch_rebase(txn, id, NULL, NULL)), 0);
+	ok(batch_propose(txn, id, 1, "full", &info));
+	ok(txn_commit(txn));
+	txn = begin_write(store);
+	error = batch_admit(txn, id);
+	if (!error)
+		ok(batch_commit(txn, id, &version));
+	else
+		ok(batch_abort(txn, id, error_text(error)));
+	ok(txn_commit(txn));
+	return error;
+}
+
+Test(store_space, a_batch_asks_for_room_before_it_writes, .timeout = 60)
+{
+	random_init(6);
+	if (!mount_small_disk()) {
+		temp_remove();
+		cr_skip_test("needs root to mount a small disk");
+	}
+	struct store *store = open_in(mountpoint, "master", STORE_MASTER);
+	ino_id ino = 2;
+	struct txn *txn = begin_write(store);
+	for (int i = 0; i < 600; i++) {
+		ok(txn_admit(txn, FILE_BYTES + 200, false));
+		put_file(txn, ino++);
+	}
+	commit(txn);
+	uint32_t id = change_modes(store, 2, ino), other = change_modes(store, 2, ino);
+	ino_id files = ino;
+	cr_expect_eq(propose_and_commit(store, other), 0, "there is room");
+	fill(store, &ino);
+	version_t current = current_of(store);
+	cr_expect_eq(propose_and_commit(store, id), -ENOSPC);
+	cr_expect(current_of(store) == current && state_of(store).assigned <= current + 1, "nothing was written, or an abort");
+	for (bool done = false; !done;) {
+		txn = begin_write(store);
+		ok(txn_admit(txn, 100 * 200, true));
+		ok(batch_drop(txn, id, 100, &done));
+		ok(txn_commit(txn));
+	}
+	give_back(store, delete_files(store, files, ino));
+	for (int round = 0; round < 20; round++) { /* ever nearer to the end */
+		id = change_modes(store, 2, files);
+		int error = propose_and_commit(store, id);
+		cr_expect(error == 0 || error == -ENOSPC);
+		if (error)
+			break;
+		for (int i = 0; i < 25 && (txn = begin_with_room(store, FILE_BYTES + 1000000)) != NULL; i++) {
+			put_file(txn, ino++);
+			commit(txn);
+		}
+	}
+	verify_content(store);
+	store_close(store);
+	unmount();
+}
+
 /* --- a full store is used again wholly, however it was filled */
 
 #define FILES_MAX 4000

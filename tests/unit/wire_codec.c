@@ -177,6 +177,18 @@ static struct wire_message sample_message(enum wire_kind kind)
 	case WIRE_BEAT:
 		m.beat = sample_beat(3, 20);
 		break;
+	case WIRE_PREPARE:
+		m.prepare.version = version(9);
+		m.prepare.previous = version(8);
+		m.prepare.timeout_ms = 10000;
+		m.prepare.inline_delta = (struct slice){ "delta", 5 };
+		break;
+	case WIRE_PREPARE_ANSWER:
+		m.prepare_answer.version = version(9);
+		m.prepare_answer.answer = PREPARE_NAK;
+		m.prepare_answer.error = -DRS_EREFUSED;
+		strcpy(m.prepare_answer.text, "nginx: unknown directive\nin line 3");
+		break;
 	default:
 		break;
 	}
@@ -186,7 +198,7 @@ static struct wire_message sample_message(enum wire_kind kind)
 Test(wire_codec, message_round_trips)
 {
 	struct buffer bytes = BUFFER_INIT, again = BUFFER_INIT, storage = BUFFER_INIT;
-	for (enum wire_kind kind = WIRE_HELLO; kind <= WIRE_BEAT; kind++) {
+	for (enum wire_kind kind = WIRE_HELLO; kind <= WIRE_PREPARE_ANSWER; kind++) {
 		struct wire_message in = sample_message(kind), out;
 		buffer_clear(&bytes);
 		buffer_clear(&again);
@@ -206,6 +218,144 @@ Test(wire_codec, message_round_trips)
 	cr_assert(eq(u16, out.hello.udp_port, 40000));
 	buffer_fini(&bytes);
 	buffer_fini(&again);
+	buffer_fini(&storage);
+}
+
+static int decode_again(const struct wire_message *in, struct wire_message *out, struct buffer *storage)
+{
+	struct buffer bytes = BUFFER_INIT;
+	wire_message_encode(in, &bytes);
+	int error = wire_message_decode(buffer_slice(&bytes), out, storage);
+	buffer_fini(&bytes);
+	return error;
+}
+
+/* R4.2: what the master asks. */
+Test(wire_codec, prepare)
+{
+	static uint8_t delta[DRS_PREPARE_BYTES_MAX];
+	struct wire_message in = sample_message(WIRE_PREPARE), out;
+	struct buffer storage = BUFFER_INIT;
+	in.prepare.inline_delta = (struct slice){ delta, sizeof(delta) };
+	memset(delta, 0xd5, sizeof(delta));
+	cr_assert(zero(int, decode_again(&in, &out, &storage)));
+	cr_assert(zero(memcmp(&out.prepare.version, &in.prepare.version, sizeof(struct drs_version))));
+	cr_assert(zero(memcmp(&out.prepare.previous, &in.prepare.previous, sizeof(struct drs_version))));
+	cr_assert(eq(u32, out.prepare.timeout_ms, 10000));
+	cr_assert(eq(sz, out.prepare.inline_delta.size, sizeof(delta)), "the largest delta that may come along fits a message");
+	cr_assert(zero(memcmp(out.prepare.inline_delta.data, delta, sizeof(delta))));
+	in.prepare.inline_delta.size = 0;
+	cr_assert(zero(int, decode_again(&in, &out, &storage)));
+	cr_assert(zero(sz, out.prepare.inline_delta.size));
+	buffer_fini(&storage);
+}
+
+/* R4.2: each answer, with a reason and words only where it is a Nak. */
+Test(wire_codec, prepare_answers)
+{
+	struct wire_message in = sample_message(WIRE_PREPARE_ANSWER), out;
+	struct buffer storage = BUFFER_INIT;
+	cr_assert(zero(int, decode_again(&in, &out, &storage)));
+	cr_assert(eq(int, out.prepare_answer.answer, PREPARE_NAK));
+	cr_assert(eq(int, out.prepare_answer.error, -DRS_EREFUSED));
+	cr_assert(eq(str, out.prepare_answer.text, "nginx: unknown directive\nin line 3"));
+	in.prepare_answer.error = -ENOSPC;
+	cr_assert(zero(int, decode_again(&in, &out, &storage)));
+	cr_assert(eq(int, out.prepare_answer.error, -EIO), "a failed disk and a full one are one reason; the words tell");
+	in.prepare_answer.error = 0;
+	cr_assert(zero(int, decode_again(&in, &out, &storage)));
+	cr_assert(eq(int, out.prepare_answer.error, -DRS_EREFUSED), "a Nak is an error whatever it says");
+	for (enum prepare_answer answer = PREPARE_ACK; answer <= PREPARE_OUT_OF_SYNC; answer += PREPARE_OUT_OF_SYNC - PREPARE_ACK) {
+		in.prepare_answer.answer = answer;
+		in.prepare_answer.error = -EIO;
+		cr_assert(zero(int, decode_again(&in, &out, &storage)));
+		cr_assert(eq(int, out.prepare_answer.answer, answer));
+		cr_assert(zero(int, out.prepare_answer.error));
+		cr_assert(eq(str, out.prepare_answer.text, ""));
+		cr_assert(zero(memcmp(&out.prepare_answer.version, &in.prepare_answer.version, sizeof(struct drs_version))));
+	}
+	buffer_fini(&storage);
+}
+
+Test(wire_codec, pull_to_a_proposed_version)
+{
+	struct wire_message in = sample_message(WIRE_PULL), out;
+	struct buffer storage = BUFFER_INIT;
+	cr_assert(zero(int, decode_again(&in, &out, &storage)));
+	cr_assert(not(out.pull.to_proposed));
+	in.pull.to_proposed = true;
+	in.pull.proposed = version(9);
+	cr_assert(zero(int, decode_again(&in, &out, &storage)));
+	cr_assert(out.pull.to_proposed);
+	cr_assert(zero(memcmp(&out.pull.proposed, &in.pull.proposed, sizeof(struct drs_version))));
+	cr_assert(eq(sz, out.pull.opening.size, 7));
+	buffer_fini(&storage);
+}
+
+/* F8: out of bounds. A field's number and type, its length, its bytes, by hand. */
+Test(wire_codec, two_phase_out_of_bounds)
+{
+	static uint8_t delta[DRS_PREPARE_BYTES_MAX + 16] = { 0x52, 0x85, 0x80, 0x02, 0x22, 0x81, 0x80, 0x02 }; /* prepare, inline_delta: 32,769 bytes */
+	static const char *const bad[] = {
+		"\x52\x13\x0a\x11" "12345678901234567", /* prepare: a version of 17 bytes */
+		"\x52\x13\x12\x11" "12345678901234567", /* its previous */
+		"\x5a\x15\x0a\x11" "12345678901234567\x10\x01", /* an answer about such a version */
+		"\x5a\x03\x0a\x01\x09",               /* an answer without one */
+		"\x5a\x05\x0a\x01\x09\x10\x04",       /* one that is not known */
+		"\x22\x13\x22\x11" "12345678901234567", /* a pull to such a version */
+	};
+	struct wire_message out;
+	struct buffer storage = BUFFER_INIT;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		cr_assert(eq(int, wire_message_decode((struct slice){ bad[i], strlen(bad[i]) }, &out, &storage), -DRS_EPROTOCOL), "%zu", i);
+	cr_assert(eq(int, wire_message_decode((struct slice){ delta, 8 + DRS_PREPARE_BYTES_MAX + 1 }, &out, &storage), -DRS_EPROTOCOL));
+	delta[1] = 0x84; /* both lengths one less */
+	delta[5] = 0x80;
+	cr_assert(zero(int, wire_message_decode((struct slice){ delta, 8 + DRS_PREPARE_BYTES_MAX }, &out, &storage)));
+	cr_assert(eq(sz, out.prepare.inline_delta.size, DRS_PREPARE_BYTES_MAX));
+	buffer_fini(&storage);
+}
+
+/* F8: words from the other side end on somebody's terminal. */
+Test(wire_codec, texts)
+{
+	char text[12];
+	wire_text("plain", false, text, sizeof(text));
+	cr_assert(eq(str, text, "plain"));
+	wire_text("a\x1b[2Jb\nc\td\x7f", false, text, sizeof(text));
+	cr_assert(eq(str, text, "a?[2Jb?c?d?"));
+	wire_text("a\x1b[2Jb\nc\td\x7f", true, text, sizeof(text));
+	cr_assert(eq(str, text, "a?[2Jb\nc\td?"));
+	wire_text("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", false, text, sizeof(text));
+	cr_assert(eq(str, text, "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"), "characters of two, three and four bytes");
+	wire_text("\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac", false, text, sizeof(text));
+	cr_assert(eq(str, text, "\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac"), "cut between characters");
+	wire_text("\xff\xc3(\xe2\x82", false, text, sizeof(text));
+	cr_assert(eq(str, text, "?\?(?\?"), "not UTF-8, the last one cut short");
+	wire_text("\xc0\xaf\xed\xa0\x80\xf4\x90\x80\x80", false, text, sizeof(text));
+	cr_assert(eq(str, text, "?\?\?\?\?\?\?\?\?"), "overlong, a surrogate, beyond the last character");
+	wire_text("\xc2\x9b|\xe2\x80\xae|", false, text, sizeof(text));
+	cr_assert(eq(str, text, "?|?|"), "a C1 control, and what turns the line round");
+	wire_text("0123456789abcdef", false, text, sizeof(text));
+	cr_assert(eq(str, text, "0123456789a"));
+	wire_text("x", false, text, 1);
+	cr_assert(eq(str, text, ""));
+}
+
+/* R4.2: a Nak's words of any length and kind are heard cut and clean. */
+Test(wire_codec, oversized_words)
+{
+	struct wire_message in = sample_message(WIRE_PREPARE_ANSWER), out;
+	struct buffer bytes = BUFFER_INIT, storage = BUFFER_INIT;
+	memset(in.prepare_answer.text, 0xff, sizeof(in.prepare_answer.text) - 1);
+	cr_assert(zero(int, decode_again(&in, &out, &storage)));
+	cr_assert(eq(sz, strlen(out.prepare_answer.text), DRS_REASON_BYTES_MAX - 1));
+	cr_assert(eq(chr, out.prepare_answer.text[0], '?'));
+	buffer_add(&bytes, "\x5a\xf9\x07\x0a\x01\x09\x10\x02\x22\xf1\x07", 11); /* 1,009 bytes of words */
+	memset(buffer_grow(&bytes, 1009), 'w', 1009);
+	cr_assert(zero(int, wire_message_decode(buffer_slice(&bytes), &out, &storage)));
+	cr_assert(eq(sz, strlen(out.prepare_answer.text), DRS_REASON_BYTES_MAX - 1));
+	buffer_fini(&bytes);
 	buffer_fini(&storage);
 }
 
@@ -260,7 +410,7 @@ Test(wire_codec, mutated_input)
 	uint8_t mutated[4096];
 	srand(1);
 	for (int round = 0; round < 40000; round++) {
-		struct wire_message in = sample_message(WIRE_HELLO + (enum wire_kind)round % WIRE_BEAT), out;
+		struct wire_message in = sample_message(WIRE_HELLO + (enum wire_kind)round % WIRE_PREPARE_ANSWER), out;
 		struct beat beat = sample_beat((size_t)rand() % WINDOW_MAX, (size_t)rand() % 200), beat_out;
 		size_t size = wire_beat_encode(&beat, mutated);
 		mutate(mutated, &size, WIRE_DATAGRAM_BYTES_MAX + 8);
