@@ -174,10 +174,18 @@ static void restore_one(void *user, const struct batch_info *info)
 	open_view(user, info, NULL, NULL);
 }
 
-int batches_restore(struct master_mount *m)
+void batches_restore(struct master_mount *m)
 {
 	batches_each(m, restore_one, m);
-	return 0;
+}
+
+void batches_fini(struct master_mount *m)
+{
+	while (m->dropping) {
+		struct dropping *d = m->dropping;
+		m->dropping = d->next;
+		free(d);
+	}
 }
 
 static void closing_there(struct errand *errand)

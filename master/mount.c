@@ -286,14 +286,21 @@ void serve_drain(struct tree *t)
 		;
 }
 
-/* The end is asked for: what is under way comes to its own, one step after the other. True: it has. */
+/* The end is asked for: nothing new is begun, and what is under way is ended. */
+static void end_begin(struct master_mount *m, void *user)
+{
+	(void)user;
+	if (m->ending)
+		return;
+	m->ending = true;
+	jobs_end(m);
+	batches_end(m);
+}
+
+/* True: all that was under way has come to its end. */
 static bool serve_ending(struct master_mount *m)
 {
-	if (!m->ending) {
-		m->ending = true;
-		jobs_end(m);
-		batches_end(m);
-	}
+	end_begin(m, NULL);
 	return !m->errands && !m->batches && !m->parked_count;
 }
 
@@ -335,8 +342,7 @@ static int serve(struct master_mount *m)
 			ret = rest(m, served_at);
 		}
 	}
-	if (!m->ending)
-		serve_ending(m);
+	end_begin(m, NULL);
 	return ret;
 }
 
@@ -361,6 +367,18 @@ static int root_ensure(struct live *live)
 	return node_put(live, root.content_version, INO_ROOT, &root);
 }
 
+/* A master that was killed while a batch's commit was undecided may have left finished changes that were not to be sealed then. */
+static int pending_find(struct master_mount *m)
+{
+	struct txn *txn;
+	int ret = work_read(&m->work, &txn);
+	if (ret < 0)
+		return ret;
+	m->main.live.finished |= txn_state(txn)->pending && txn_state(txn)->pending_records;
+	publish_hold(&m->publish, false);
+	return 0;
+}
+
 /* What is finished is committed at the end, whatever ended it; what is not, nobody was promised. */
 static void *thread_main(void *user)
 {
@@ -369,7 +387,9 @@ static void *thread_main(void *user)
 	prctl(PR_SET_TIMERSLACK, 1);
 	int ret = root_ensure(&m->main.live);
 	if (ret == 0)
-		ret = batches_restore(m);
+		ret = pending_find(m);
+	if (ret == 0)
+		batches_restore(m);
 	if (ret < 0)
 		work_broken_by(&m->work, ret);
 	ret = serve(m);
@@ -500,7 +520,8 @@ int master_mount_start(struct master_mount *m)
 void master_mount_stop(struct master_mount *m)
 {
 	if (m->started) {
-		if (atomic_load(&m->serving))
+		/* What is undecided is aborted first: writing may wait for that. */
+		if (atomic_load(&m->serving) && master_mount_call(m, end_begin, NULL) == 0)
 			tree_flush(&m->main);
 		atomic_store(&m->stopping, true);
 		wake(m);
@@ -521,6 +542,7 @@ void master_mount_free(struct master_mount *m)
 	work_fini(&m->work);
 	calls_fini(&m->calls);
 	free(m->polled);
+	batches_fini(m);
 	free(m->request.mem);
 	publish_fini(&m->publish);
 	if (m->wake_fd >= 0)

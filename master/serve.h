@@ -126,7 +126,8 @@ void tree_unmount(struct tree *);
 void tree_flush(struct tree *); /* the kernel hands over what it holds of written data */
 
 /* --- batches.c */
-int batches_restore(struct master_mount *);
+void batches_restore(struct master_mount *);                /* their views are mounted again */
+void batches_fini(struct master_mount *);
 void batches_end(struct master_mount *);                    /* views are unmounted */
 int batches_tidy(struct master_mount *, size_t work_max, bool *ret_more);
 void batches_each(struct master_mount *, void (*each)(void *user, const struct batch_info *), void *user); /* all open ones */

@@ -631,3 +631,149 @@ Test(batches, names_are_frozen, .timeout = 30)
 	cr_expect(eq(int, shell(&f, "test ! -e dir"), 0));
 	FIXTURE_END(f);
 }
+
+/* A request that waits for the decision does not keep the mount from stopping. */
+Test(batches, stopped_while_a_write_waits, .timeout = 30)
+{
+	FIXTURE_DECIDING(f);
+	uint32_t id;
+	put_file(&f, "file", "old");
+	const char *view = begin(&f, "", &id);
+	cr_expect(eq(int, shell(&f, "printf batch > %s/file", view), 0));
+	struct asked a = { .f = &f, .id = id };
+	ask(&a, run_commit);
+	sem_wait(&job.proposed);
+	pthread_t writer;
+	void *ret;
+	cr_assert(eq(int, pthread_create(&writer, NULL, put_in_place, &f), 0));
+	usleep(100000);
+	fixture_down(&f);
+	cr_assert(eq(int, pthread_join(writer, &ret), 0));
+	wait_for(&a);
+	cr_expect(eq(int, a.error, -ESHUTDOWN));
+	fixture_up(&f);
+	expect_list(&f, "1  mounted\n");
+	FIXTURE_END(f);
+}
+
+/* --- more of what the kernel had */
+
+/* All names of a file lead to its new content, wherever they are. */
+Test(batches, every_name_of_a_changed_file, .timeout = 30)
+{
+	FIXTURE(f);
+	uint32_t id;
+	cr_expect(eq(int, shell(&f, "mkdir a b && printf old > a/one && ln a/one b/two && mv b/two b/three && cat a/one b/three >/dev/null"), 0));
+	int fd = open(at(&f, "b/three"), O_RDONLY);
+	const char *view = begin(&f, "", &id);
+	cr_expect(eq(int, shell(&f, "printf longer > %s/a/one", view), 0));
+	cr_expect(eq(int, commit_batch(&f, id), 0));
+	cr_expect(eq(int, shell(&f, "test $(cat a/one) = longer && test $(cat b/three) = longer && test $(stat -c %%s b/three) = 6"), 0));
+	close(fd);
+	/* And again, from the live tree, and by another batch. */
+	cr_expect(eq(int, shell(&f, "printf live > b/three && test $(cat a/one) = live"), 0));
+	view = begin(&f, "", &id);
+	cr_expect(eq(int, shell(&f, "printf 'third time' > %s/b/three && test \"$(cat %s/a/one)\" = 'third time'", view, view), 0));
+	cr_expect(eq(int, commit_batch(&f, id), 0));
+	cr_expect(eq(int, shell(&f, "test \"$(cat a/one)\" = 'third time' && chmod 600 a/one && test $(stat -c %%a b/three) = 600"), 0));
+	FIXTURE_END(f);
+}
+
+/* Attributes, extended attributes and access control lists of directories and files are fresh as well. */
+Test(batches, attributes_are_fresh, .timeout = 30)
+{
+	FIXTURE(f);
+	uint32_t id;
+	char value[16] = "";
+	cr_expect(eq(int, shell(&f, "mkdir dir && touch dir/file && setfacl -m u:daemon:r dir && getfacl dir >/dev/null && ls -la . dir >/dev/null"), 0));
+	cr_expect(eq(int, setxattr(at(&f, "dir/file"), "user.a", "1", 1, 0), 0));
+	const char *view = begin(&f, "", &id);
+	cr_expect(eq(int, shell(&f, "cd %s && chmod 2775 dir && setfacl -m u:daemon:rwx dir && chmod 600 dir/file && chown daemon . && touch -d 2002-02-02 dir", view), 0));
+	char path[128];
+	snprintf(path, sizeof(path), "%s/dir/file", view);
+	cr_expect(eq(int, setxattr(at(&f, path), "user.a", "2", 1, 0), 0));
+	cr_expect(eq(int, commit_batch(&f, id), 0));
+	cr_expect(eq(int, shell(&f, "test $(stat -c %%a dir) = 2775 && getfacl -c dir | grep -q user:daemon:rwx && test $(stat -c %%a dir/file) = 600 && "
+				    "test $(stat -c %%U .) = daemon && test $(stat -c %%y dir | cut -c1-10) = 2002-02-02"), 0));
+	cr_expect(eq(long, getxattr(at(&f, "dir/file"), "user.a", value, sizeof(value)), 1));
+	cr_expect(eq(str, value, (char *)"2"));
+	FIXTURE_END(f);
+}
+
+/* An aborted commit has moved the view onto the newer version: what was cached of the old one is gone. */
+Test(batches, a_view_that_moves_is_fresh, .timeout = 30)
+{
+	FIXTURE_DECIDING(f);
+	uint32_t id;
+	cr_expect(eq(int, shell(&f, "mkdir dir && printf old > dir/file && printf x > dir/gone"), 0));
+	const char *view = begin(&f, "", &id);
+	cr_expect(eq(int, shell(&f, "cat %s/dir/* >/dev/null && ls %s/dir >/dev/null && test ! -e %s/dir/new && echo mine > %s/mine", view, view, view, view), 0));
+	char path[128], text[16] = "";
+	snprintf(path, sizeof(path), "%s/dir/file", view);
+	int fd = open(at(&f, path), O_RDONLY);
+	cr_expect(eq(int, shell(&f, "printf longer > dir/file && rm dir/gone && printf n > dir/new"), 0));
+	struct asked a = { .f = &f, .id = id };
+	ask(&a, run_commit);
+	sem_wait(&job.proposed);
+	decide(&f, false);
+	wait_for(&a);
+	cr_expect(eq(long, pread(fd, text, sizeof(text), 0), 3));
+	close(fd);
+	cr_expect(eq(int, shell(&f, "cd %s && test $(cat dir/file) = longer && test \"$(ls dir | xargs)\" = 'file new' && test $(cat mine) = mine && "
+				    "printf again > dir/file && test $(cat dir/file) = again", view), 0));
+	holds(f, "dir/file", "longer");
+	FIXTURE_END(f);
+}
+
+/* --- trouble */
+
+/* F8: a view that somebody unmounts takes nothing with it. */
+Test(batches, unmounted_by_somebody, .timeout = 30)
+{
+	FIXTURE(f);
+	uint32_t id;
+	const char *view = begin(&f, "", &id);
+	cr_expect(eq(int, shell(&f, "echo kept > %s/file && umount %s", view, view), 0));
+	expect_list(&f, "1  -\n");
+	cr_expect(eq(int, commit_batch(&f, id), 0));
+	holds(f, "file", "kept\n");
+	FIXTURE_END(f);
+}
+
+/* F8: on a full disk a batch's write is refused as any other; aborting it gives the room back. */
+Test(batches, full_disk, .timeout = 60)
+{
+	struct fixture f;
+	uint32_t id;
+	if (!fixture_possible())
+		cr_skip_test("needs root and FUSE");
+	fixture_dir(&f);
+	cr_assert(eq(int, mkdir(f.state, 0700), 0));
+	cr_assert(eq(int, mount("tmpfs", f.state, "tmpfs", 0, "size=48m"), 0));
+	fixture_up(&f);
+	put_file(&f, "file", "old");
+	const char *view = begin(&f, "", &id);
+	cr_expect(ne(int, shell(&f, "head -c 100000000 /dev/urandom > %s/big 2>/dev/null", view), 0));
+	cr_expect(eq(int, shell(&f, "test $(cat file) = old && test $(cat %s/file) = old", view), 0));
+	cr_expect(eq(int, abort_batch(&f, id), 0));
+	cr_expect(eq(int, shell(&f, "for i in $(seq 50); do head -c 10000000 /dev/urandom > again 2>/dev/null && exit 0; sleep .1; done; exit 1"), 0));
+	fixture_down(&f);
+	cr_expect(eq(int, umount(f.state), 0));
+	fixture_remove(&f);
+}
+
+/* Many files and large ones; what the batch had of both is taken away, a little at a time, or becomes the version's. */
+Test(batches, large_batches, .timeout = 60)
+{
+	FIXTURE(f);
+	uint32_t one, two;
+	cr_expect(eq(int, shell(&f, "head -c 5000000 /dev/urandom > big"), 0));
+	const char *first = begin(&f, "", &one), *second = begin(&f, "", &two);
+	cr_expect(eq(int, shell(&f, "cd %s && for i in $(seq 1000); do echo $i > f$i; done; printf x | dd of=big bs=1 seek=2500000 conv=notrunc 2>/dev/null", first), 0));
+	cr_expect(eq(int, shell(&f, "cd %s && for i in $(seq 2000); do echo $i > g$i; done; cat big big > bigger", second), 0));
+	cr_expect(eq(int, abort_batch(&f, two), 0));
+	cr_expect(eq(int, shell(&f, "cp big ../was"), 0));
+	cr_expect(eq(int, commit_batch(&f, one), 0));
+	cr_expect(eq(int, shell(&f, "test $(ls f* | wc -l) = 1000 && test $(cat f777) = 777 && test $(cmp -l big ../was | wc -l) -le 1 && test $(stat -c %%s big) = 5000000"), 0));
+	FIXTURE_END(f);
+}
