@@ -1,14 +1,16 @@
 /*
- * Batches on the master's mount (R4): writable views of the whole tree that nobody else sees before their commit. Each is a file system of its own, mounted
+ * Batches on the master's mount (R4): writable views of the whole tree that nobody else sees before their commit. Each is a file system of its
+ * own, mounted
  * on MOUNTPOINT/.drsfs/batch/ID and served by the mount's thread; open ones are mounted again when the mount starts.
  *
- * All functions are called on the mount's thread (master_mount_call brings any thread there) but those that say otherwise, and all callbacks come on it,
+ * All functions are called on the mount's thread (master_mount_call brings any thread there) but those that say otherwise, and all callbacks
+ * come on it,
  * once each; they may come before the function returns. What is shown to a callback is valid during it.
  *
  * A commit:
  *
  *   batches_commit --> view flushed, what is closed in it settled, live tree sealed, batch moved onto it, proposed, durable
- *        listener.propose     -->  whoever distributes it, or (nobody to be asked) decides at once
+ *        listener.propose     -->  whoever distributes it. NULL: it is decided at once, and told to listener.published
  *        master_mount_decide  <--  on any thread
  *   decision durable, live tree goes on
  *        listener.decided     -->
@@ -36,7 +38,8 @@ struct commit_options {
 /* 'path' is where it is mounted; error: NULL. */
 typedef void batch_begun(void *user, int error, const struct batch_info *, const char *path);
 /*
- * On top of all that is finished in the live tree. 'name' may be "". 'transient': it does not outlive this process. -EEXIST, -EUSERS, -ENAMETOOLONG, -ENOSPC; what
+ * On top of all that is finished in the live tree. 'name' may be "". 'transient': it does not outlive this process. -EEXIST, -EUSERS,
+ * -ENAMETOOLONG, -ENOSPC; what
  * kept it from being mounted; -ESHUTDOWN: the mount ends.
  */
 void batches_begin(struct master_mount *, const char *name, bool transient, batch_begun *, void *user);
@@ -68,8 +71,10 @@ void batches_diff(struct master_mount *, uint32_t id, batch_diffed *, void *user
 struct batch_outcome {
 	uint32_t id;
 	/*
-	 * 0: committed. -ENOENT; -ETXTBSY: files are open for writing in its view ('paths'); -DRS_ECONFLICT: the live tree has changed in the same places ('paths'); -ENOSPC: no
-	 * room to propose or commit it; -EBUSY: its commit is under way already; -ECANCELED: aborted before its turn; -ESHUTDOWN; else what master_mount_job_done was given.
+	 * 0: committed. -ENOENT; -ETXTBSY: files are open for writing in its view ('paths'); -DRS_ECONFLICT: the live tree has changed in the same
+	 * places ('paths'); -ENOSPC: no
+	 * room to propose or commit it; -EBUSY: its commit is under way already; -ECANCELED: aborted before its turn; -ESHUTDOWN; else what
+	 * master_mount_job_done was given.
 	 * Not committed: the batch is open as before.
 	 */
 	int error;

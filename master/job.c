@@ -400,16 +400,15 @@ void batches_commit(struct master_mount *m, uint32_t id, const struct commit_opt
 
 /* --- deciding */
 
-static int commit_durably(struct job *job)
+static int commit_durably(struct job *job, struct version_info *ret_info)
 {
 	struct work *work = &job->mount->work;
-	struct version_info info;
 	struct txn *txn;
 	int ret = work_change(work, 0, true, &txn);
 	if (ret == 0)
 		ret = batch_admit(txn, job->id);
 	if (ret == 0)
-		ret = batch_commit(txn, job->id, &info);
+		ret = batch_commit(txn, job->id, ret_info);
 	if (ret < 0) {
 		if (!work->broken)
 			work_drop(work);
@@ -486,9 +485,10 @@ static void job_decide(struct job *job, bool commit)
 {
 	struct master_mount *m = job->mount;
 	const struct master_mount_listener *listener = &m->publish.listener;
+	struct version_info info;
 	int ret = publish_commit(&m->publish); /* what others have written is not part of this */
 	if (ret == 0)
-		ret = commit ? commit_durably(job) : abort_durably(job);
+		ret = commit ? commit_durably(job, &info) : abort_durably(job);
 	if (ret < 0) {
 		if (listener->decided)
 			listener->decided(listener->user, job->info.proposed, commit, ret);
@@ -500,6 +500,8 @@ static void job_decide(struct job *job, bool commit)
 	job->committed = commit;
 	if (commit)
 		job_committed(job);
+	if (commit && !listener->propose) /* nobody was asked, nobody knows of it */
+		listener->published(listener->user, &info, (struct slice){ 0 });
 	if (listener->decided)
 		listener->decided(listener->user, job->info.proposed, commit, 0);
 	job_thaw(job);

@@ -28,7 +28,8 @@ struct master_mount_listener {
 	/* A version is durable and current. 'inline_delta' leads to it from the previous one; empty if it is too large. On the mount's thread. */
 	void (*published)(void *user, const struct version_info *, struct slice inline_delta);
 	/*
-	 * A batch's commit is proposed, durably, as info->proposed on top of the current version: start two phase (batches.h). 'inline_delta' as for drs_start_two_phase; empty
+	 * A batch's commit is proposed, durably, as info->proposed on top of the current version: start two phase (batches.h). 'inline_delta' as for
+	 * drs_start_two_phase; empty
 	 * if it is too large. NULL: nobody has to be asked, every commit is decided at once. On the mount's thread.
 	 */
 	void (*propose)(void *user, const struct batch_info *, const struct commit_options *, struct slice inline_delta);

@@ -1,5 +1,6 @@
 /*
- * The work of one mount's thread: the one write transaction that all its trees (live.h) write through, and the reader that it reads from until something
+ * The work of one mount's thread: the one write transaction that all its trees (live.h) write through, and the reader that it reads from until
+ * something
  * changes. It is begun at the first change after a commit; requests are then served from it, so that they see their own changes; until then they
  * read from a reader that is parked while nothing happens.
  *

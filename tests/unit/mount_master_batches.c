@@ -1,4 +1,7 @@
-/* Batches on the master's mount (R4): views of their own, kept over a restart, committed as one version, merged or refused; what the live tree may do meanwhile. */
+/*
+ * Batches on the master's mount (R4): views of their own, kept over a restart, committed as one version, merged or refused; what the live tree may do
+ * meanwhile.
+ */
 #include <semaphore.h>
 #include <sys/mman.h>
 #include <sys/xattr.h>
@@ -191,7 +194,8 @@ Test(batches, views_are_apart_until_the_commit, .timeout = 30)
 	cr_expect(eq(int, shell(&f, "mkdir dir && echo one > dir/one"), 0));
 	const char *view = begin(&f, "first", &id);
 	cr_expect(eq(int, shell(&f, "test \"$(ls)\" = \"$(ls %s)\" && test \"$(cat %s/config)\" = old", view, view), 0));
-	cr_expect(eq(int, shell(&f, "cd %s && echo new > config && rm gone && mkdir -p a/b && echo deep > a/b/c && mv dir moved && ln config hard", view), 0));
+	cr_expect(eq(int, shell(&f, "cd %s && echo new > config && rm gone && mkdir -p a/b && echo deep > a/b/c && mv dir moved && ln config hard",
+				view), 0));
 	cr_expect(eq(int, shell(&f, "test \"$(cat config)\" = old && test -e gone && test ! -e a && test -e dir/one && test ! -e hard"), 0));
 	put_file(&f, "live", "l");
 	cr_expect(eq(int, shell(&f, "test ! -e %s/live", view), 0));
@@ -688,7 +692,8 @@ Test(batches, attributes_are_fresh, .timeout = 30)
 	cr_expect(eq(int, shell(&f, "mkdir dir && touch dir/file && setfacl -m u:daemon:r dir && getfacl dir >/dev/null && ls -la . dir >/dev/null"), 0));
 	cr_expect(eq(int, setxattr(at(&f, "dir/file"), "user.a", "1", 1, 0), 0));
 	const char *view = begin(&f, "", &id);
-	cr_expect(eq(int, shell(&f, "cd %s && chmod 2775 dir && setfacl -m u:daemon:rwx dir && chmod 600 dir/file && chown daemon . && touch -d 2002-02-02 dir", view), 0));
+	cr_expect(eq(int, shell(&f, "cd %s && chmod 2775 dir && setfacl -m u:daemon:rwx dir && chmod 600 dir/file && "
+				    "chown daemon . && touch -d 2002-02-02 dir", view), 0));
 	char path[128];
 	snprintf(path, sizeof(path), "%s/dir/file", view);
 	cr_expect(eq(int, setxattr(at(&f, path), "user.a", "2", 1, 0), 0));
@@ -707,7 +712,7 @@ Test(batches, a_view_that_moves_is_fresh, .timeout = 30)
 	uint32_t id;
 	cr_expect(eq(int, shell(&f, "mkdir dir && printf old > dir/file && printf x > dir/gone"), 0));
 	const char *view = begin(&f, "", &id);
-	cr_expect(eq(int, shell(&f, "cat %s/dir/* >/dev/null && ls %s/dir >/dev/null && test ! -e %s/dir/new && echo mine > %s/mine", view, view, view, view), 0));
+	cr_expect(eq(int, shell(&f, "cd %s && cat dir/* >/dev/null && ls dir >/dev/null && test ! -e dir/new && echo mine > mine", view), 0));
 	char path[128], text[16] = "";
 	snprintf(path, sizeof(path), "%s/dir/file", view);
 	int fd = open(at(&f, path), O_RDONLY);
@@ -769,11 +774,59 @@ Test(batches, large_batches, .timeout = 60)
 	uint32_t one, two;
 	cr_expect(eq(int, shell(&f, "head -c 5000000 /dev/urandom > big"), 0));
 	const char *first = begin(&f, "", &one), *second = begin(&f, "", &two);
-	cr_expect(eq(int, shell(&f, "cd %s && for i in $(seq 1000); do echo $i > f$i; done; printf x | dd of=big bs=1 seek=2500000 conv=notrunc 2>/dev/null", first), 0));
+	cr_expect(eq(int, shell(&f, "cd %s && for i in $(seq 1000); do echo $i > f$i; done; "
+				    "printf x | dd of=big bs=1 seek=2500000 conv=notrunc 2>/dev/null", first), 0));
 	cr_expect(eq(int, shell(&f, "cd %s && for i in $(seq 2000); do echo $i > g$i; done; cat big big > bigger", second), 0));
 	cr_expect(eq(int, abort_batch(&f, two), 0));
 	cr_expect(eq(int, shell(&f, "cp big ../was"), 0));
 	cr_expect(eq(int, commit_batch(&f, one), 0));
-	cr_expect(eq(int, shell(&f, "test $(ls f* | wc -l) = 1000 && test $(cat f777) = 777 && test $(cmp -l big ../was | wc -l) -le 1 && test $(stat -c %%s big) = 5000000"), 0));
+	cr_expect(eq(int, shell(&f, "test $(ls f* | wc -l) = 1000 && test $(cat f777) = 777 && "
+				    "test $(cmp -l big ../was | wc -l) -le 1 && test $(stat -c %%s big) = 5000000"), 0));
+	FIXTURE_END(f);
+}
+
+/* R4.8: killed before the decision. The number is aborted, the batch open again; what was synced in the live tree meanwhile is published. */
+Test(batches, killed_before_the_decision, .timeout = 30)
+{
+	struct fixture f;
+	int ready[2];
+	if (!fixture_possible())
+		cr_skip_test("needs root and FUSE");
+	fixture_dir(&f);
+	cr_assert(eq(int, pipe(ready), 0));
+	pid_t child = fork();
+	if (child == 0) {
+		uint32_t id;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		sem_init(&job.proposed, 0, 0);
+		f.propose = on_propose;
+		fixture_up(&f);
+		put_file(&f, "file", "old");
+		const char *view = begin(&f, "kept", &id);
+		bool written = shell(&f, "printf batch > %s/file", view) == 0;
+		struct asked a = { .f = &f, .id = id };
+		ask(&a, run_commit);
+		sem_wait(&job.proposed);
+		put_file(&f, "other", "live");
+		sync_all(&f);
+		version_t version = written ? job.version : 0;
+		(void)!write(ready[1], &version, sizeof(version));
+		for (;;)
+			pause();
+	}
+	version_t proposed = 0;
+	cr_assert(eq(long, read(ready[0], &proposed, sizeof(proposed)), (long)sizeof(proposed)));
+	cr_expect(gt(ulong, proposed, 0));
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	umount2(f.mountpoint, MNT_DETACH);
+	fixture_up(&f);
+	expect_list(&f, "1 kept mounted\n");
+	holds(f, "file", "old");
+	shows(f, "file", "old");
+	cr_expect(eq(str, (char *)(uintptr_t)published_text(&f, "other"), (char *)"live"));
+	cr_expect(gt(ulong, atomic_load(&f.published), proposed));
+	cr_expect(eq(int, commit_batch(&f, 1), 0));
+	holds(f, "file", "batch");
 	FIXTURE_END(f);
 }
