@@ -830,3 +830,26 @@ Test(batches, killed_before_the_decision, .timeout = 30)
 	holds(f, "file", "batch");
 	FIXTURE_END(f);
 }
+
+/* R4.7, F8: many commits while programs write, read and list in the same directories: nobody sees an error, and at the end all is there. */
+Test(batches, commits_beside_writers_and_readers, .timeout = 60)
+{
+	FIXTURE(f);
+	enum { COMMITS = 60 };
+	cr_expect(eq(int, shell(&f, "mkdir d && echo 0 > d/a && echo 0 > d/b"), 0));
+	cr_expect(eq(int, shell(&f, "(i=0; while test ! -e ../end; do i=$((i + 1)); echo $i > d/w$((i %% 7)) && mv d/w$((i %% 7)) d/x$((i %% 5)) || "
+				    "echo write >> ../errors; done; rm -f d/w?; touch ../writer) >/dev/null 2>>../errors &"), 0));
+	cr_expect(eq(int, shell(&f, "(while test ! -e ../end; do cat d/a d/b >/dev/null && test -n \"$(ls d)\" && stat d/a >/dev/null || "
+				    "echo read >> ../errors; done; touch ../reader) >/dev/null 2>>../errors &"), 0));
+	for (int i = 1; i <= COMMITS; i++) {
+		uint32_t id;
+		const char *view = begin(&f, "", &id);
+		cr_expect(eq(int, shell(&f, "cd %s/d && echo %d > a && echo %d > .b && mv .b b && echo %d > n%d", view, i, i, i, i), 0));
+		struct asked a = { .f = &f, .id = id };
+		cr_assert(eq(int, commit(&a), 0), "%s", a.text);
+		cr_expect(eq(int, shell(&f, "test $(cat d/a) = %d && test $(cat d/b) = %d && test $(cat d/n%d) = %d", i, i, i, i), 0));
+	}
+	cr_expect(eq(int, shell(&f, "touch ../end; for i in $(seq 100); do test -e ../reader && test -e ../writer && break; sleep .05; done"), 0));
+	cr_expect(eq(int, shell(&f, "cat ../errors >&2; test ! -s ../errors && test $(ls d | grep -c n) = %d", COMMITS), 0));
+	FIXTURE_END(f);
+}
