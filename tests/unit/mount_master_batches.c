@@ -853,3 +853,63 @@ Test(batches, commits_beside_writers_and_readers, .timeout = 60)
 	cr_expect(eq(int, shell(&f, "cat ../errors >&2; test ! -s ../errors && test $(ls d | grep -c n) = %d", COMMITS), 0));
 	FIXTURE_END(f);
 }
+
+/* The whole mount is taken away by somebody: it ends, and is there with its batches after the next start. */
+Test(batches, all_unmounted_by_somebody, .timeout = 30)
+{
+	FIXTURE(f);
+	uint32_t id;
+	const char *view = begin(&f, "", &id);
+	cr_expect(eq(int, shell(&f, "echo kept > %s/file && echo x > live && sync -f %s && sync -f .", view, view), 0));
+	cr_expect(eq(int, umount2(f.mountpoint, 0), -1));
+	cr_expect(eq(int, errno, EBUSY));
+	cr_expect(eq(int, umount2(f.mountpoint, MNT_DETACH), 0));
+	for (int i = 0; i < 200 && atomic_load(&f.ended) == 0; i++)
+		usleep(20000);
+	cr_expect(eq(int, atomic_load(&f.ended), 1));
+	fixture_down(&f);
+	fixture_up(&f);
+	expect_list(&f, "1  mounted\n");
+	cr_expect(eq(int, shell(&f, "test $(cat %s/file) = kept && test $(cat live) = x", view), 0));
+	FIXTURE_END(f);
+}
+
+/* F8: no room to propose: the commit fails with that, nothing has changed, and it succeeds when there is room. */
+Test(batches, full_disk_at_the_commit, .timeout = 60)
+{
+	struct fixture f;
+	uint32_t id;
+	if (!fixture_possible())
+		cr_skip_test("needs root and FUSE");
+	fixture_dir(&f);
+	cr_assert(eq(int, mkdir(f.state, 0700), 0));
+	cr_assert(eq(int, mount("tmpfs", f.state, "tmpfs", 0, "size=48m"), 0));
+	f.options.retain_versions = 1;
+	f.options.retain_ms = 0;
+	fixture_up(&f);
+	const char *view = begin(&f, "", &id);
+	cr_expect(eq(int, shell(&f, "cd %s && for i in $(seq 3000); do head -c 1500 /dev/urandom > f$i; done", view), 0));
+	/* Never published: an open batch keeps all versions since its base. */
+	static char bytes[1 << 20];
+	int fd = open(at(&f, "big"), O_CREAT | O_WRONLY, 0644), random = open("/dev/urandom", O_RDONLY), full = 0;
+	for (int i = 0; i < 100 && !full; i++)
+		full = read(random, bytes, sizeof(bytes)) != sizeof(bytes) || write(fd, bytes, sizeof(bytes)) != sizeof(bytes) ||
+		       sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) < 0;
+	cr_expect(full);
+	int error = commit_batch(&f, id);
+	cr_expect(eq(int, error, -ENOSPC));
+	cr_expect(eq(int, atomic_load(&f.ended), 0));
+	cr_expect(eq(int, shell(&f, "test ! -e f1 && test -e %s/f3000", view), 0));
+	cr_expect(eq(int, unlink(at(&f, "big")), 0));
+	close(fd);
+	close(random);
+	for (int i = 0; i < 100 && error != 0; i++) {
+		usleep(50000);
+		error = commit_batch(&f, id);
+	}
+	cr_expect(eq(int, error, 0));
+	cr_expect(eq(int, shell(&f, "test $(ls f* | wc -l) = 3000"), 0));
+	fixture_down(&f);
+	cr_expect(eq(int, umount(f.state), 0));
+	fixture_remove(&f);
+}
