@@ -30,6 +30,7 @@
 #define PARKED_SERVED_MAX 64   /* requests that are served while somebody waits for a commit */
 #define PATIENCE 10000         /* ns: a busy program asks again within this time; to sleep and be woken would take longer */
 #define ROW_MAX 16             /* requests of one tree before a look at the others */
+#define DRAIN_MAX 4096         /* more than the kernel has waiting at any time; others may ask on and on */
 #define GONE_WAIT 1000000      /* ns: while the helper is awaited, and no request comes */
 #define ROOT_BYTES 1024
 
@@ -282,7 +283,7 @@ static int serve_one(struct tree *t)
 
 void serve_drain(struct tree *t)
 {
-	while (serve_one(t) == 1)
+	for (unsigned n = 0; n < DRAIN_MAX && serve_one(t) == 1; n++)
 		;
 }
 
@@ -312,8 +313,10 @@ static int serve(struct master_mount *m)
 	int ret = m->work.broken;
 	bool gone = false;
 	while (ret == 0 || m->errands || m->batches) {
-		if (atomic_load(&m->calls.any))
+		if (atomic_load(&m->calls.any)) {
 			calls_run(m);
+			ret = ret == 0 ? m->work.broken : ret;
+		}
 		bool ending = atomic_load(&m->stopping) || gone || ret < 0;
 		struct tree *t = m->hot;
 		int got = gone && t == &m->main ? 0 : serve_one(t);

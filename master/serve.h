@@ -112,7 +112,7 @@ struct view serve_view(struct tree *, const struct txn *, const struct known_old
 /* --- mount.c: for the files of batches */
 void serve_commit(struct master_mount *);                   /* commit, seal what is finished (but while a job runs), answer who waits */
 void serve_send(struct master_mount *, struct errand *);    /* to the helper */
-void serve_drain(struct tree *);                            /* all requests that are there */
+void serve_drain(struct tree *);                            /* all requests that are there now */
 void serve_deferred(struct master_mount *);                 /* what was deferred is served */
 void serve_undefer(struct tree *);                          /* forget what was deferred of this one */
 
