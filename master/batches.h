@@ -1,11 +1,9 @@
 /*
  * Batches on the master's mount (R4): writable views of the whole tree that nobody else sees before their commit. Each is a file system of its
- * own, mounted
- * on MOUNTPOINT/.drsfs/batch/ID and served by the mount's thread; open ones are mounted again when the mount starts.
+ * own, mounted on MOUNTPOINT/.drsfs/batch/ID and served by the mount's thread; open ones are mounted again when the mount starts.
  *
  * All functions are called on the mount's thread (master_mount_call brings any thread there) but those that say otherwise, and all callbacks
- * come on it,
- * once each; they may come before the function returns. What is shown to a callback is valid during it.
+ * come on it, once each; they may come before the function returns. What is shown to a callback is valid during it.
  *
  * A commit:
  *
@@ -39,8 +37,7 @@ struct commit_options {
 typedef void batch_begun(void *user, int error, const struct batch_info *, const char *path);
 /*
  * On top of all that is finished in the live tree. 'name' may be "". 'transient': it does not outlive this process. -EEXIST, -EUSERS,
- * -ENAMETOOLONG, -ENOSPC; what
- * kept it from being mounted; -ESHUTDOWN: the mount ends.
+ * -ENAMETOOLONG, -ENOSPC; what kept it from being mounted; -ESHUTDOWN: the mount ends.
  */
 void batches_begin(struct master_mount *, const char *name, bool transient, batch_begun *, void *user);
 
@@ -72,13 +69,12 @@ struct batch_outcome {
 	uint32_t id;
 	/*
 	 * 0: committed. -ENOENT; -ETXTBSY: files are open for writing in its view ('paths'); -DRS_ECONFLICT: the live tree has changed in the same
-	 * places ('paths'); -ENOSPC: no
-	 * room to propose or commit it; -EBUSY: its commit is under way already; -ECANCELED: aborted before its turn; -ESHUTDOWN; else what
-	 * master_mount_job_done was given.
-	 * Not committed: the batch is open as before.
+	 * places ('paths'); -ENOSPC: no room to propose or commit it; -EBUSY: its commit is under way already; -ECANCELED: aborted or cancelled
+	 * before its turn; -ESHUTDOWN; else what master_mount_job_done was given. Not committed: the batch is open as before.
 	 */
 	int error;
-	version_t version;         /* as committed; an empty batch's is the current one */
+	version_t version;         /* as committed; the current one if the batch is empty, */
+	bool unchanged;            /* and so there is nothing to commit */
 	const char *const *paths;
 	size_t paths_count;        /* at most BATCH_PATHS_MAX of them */
 	size_t conflicts;          /* all of them */
@@ -86,6 +82,11 @@ struct batch_outcome {
 #define BATCH_PATHS_MAX 1000
 typedef void batch_committed(void *user, const struct batch_outcome *);
 void batches_commit(struct master_mount *, uint32_t id, const struct commit_options *, batch_committed *, void *user);
+/*
+ * A commit that waits for its turn is answered with -ECANCELED: 0, *ret_proposed is VERSION_NONE. Of one that is being distributed *ret_proposed is the version:
+ * whoever distributes it cancels it. -ENOENT: it is not being committed; -EBUSY: not yet proposed, or decided already.
+ */
+int batches_cancel(struct master_mount *, uint32_t id, version_t *ret_proposed);
 
 /* The decision about the version that was proposed: made durable, told to listener.decided. Any thread. */
 int master_mount_decide(struct master_mount *, version_t, bool commit);

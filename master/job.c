@@ -38,6 +38,7 @@ struct job {
 	int error;               /* that it ends with */
 	version_t version;
 	bool committed;
+	bool unchanged;          /* it was empty */
 	bool announced, told;    /* to the slaves; to the kernel */
 	struct buffer keys;      /* that stand against it, as paths_of_keys takes them */
 	size_t conflicts;
@@ -58,7 +59,8 @@ static void job_free(struct job *job)
 
 static void job_tell(struct job *job)
 {
-	struct batch_outcome outcome = { .id = job->id, .error = job->error, .version = job->version, .conflicts = job->conflicts };
+	struct batch_outcome outcome = { .id = job->id, .error = job->error, .version = job->version, .unchanged = job->unchanged,
+					 .conflicts = job->conflicts };
 	const char *at = (const char *)job->paths.data, *end = at + job->paths.size;
 	const char **paths = job->paths.size ? calloc(BATCH_PATHS_MAX, sizeof(*paths)) : NULL;
 	while (paths && at < end && outcome.paths_count < BATCH_PATHS_MAX) {
@@ -211,6 +213,7 @@ static void job_empty(struct job *job)
 		return;
 	}
 	job->version = txn_state(txn)->current;
+	job->unchanged = true;
 	if (t)
 		batches_close(t, false, empty_closed, job);
 	else
@@ -370,6 +373,20 @@ bool jobs_cancel_waiting(struct master_mount *m, uint32_t id)
 	*at = job->next;
 	job_end(job, -ECANCELED);
 	return true;
+}
+
+int batches_cancel(struct master_mount *m, uint32_t id, version_t *ret_proposed)
+{
+	const struct job *job = m->job;
+	*ret_proposed = VERSION_NONE;
+	if (jobs_cancel_waiting(m, id))
+		return 0;
+	if (!job || job->id != id)
+		return -ENOENT;
+	if (job->state != JOB_PROPOSED)
+		return -EBUSY;
+	*ret_proposed = job->info.proposed;
+	return 0;
 }
 
 bool jobs_run(const struct master_mount *m, uint32_t id)

@@ -29,8 +29,7 @@ struct master_mount_listener {
 	void (*published)(void *user, const struct version_info *, struct slice inline_delta);
 	/*
 	 * A batch's commit is proposed, durably, as info->proposed on top of the current version: start two phase (batches.h). 'inline_delta' as for
-	 * drs_start_two_phase; empty
-	 * if it is too large. NULL: nobody has to be asked, every commit is decided at once. On the mount's thread.
+	 * drs_start_two_phase; empty if it is too large. NULL: nobody has to be asked, every commit is decided at once. On the mount's thread.
 	 */
 	void (*propose)(void *user, const struct batch_info *, const struct commit_options *, struct slice inline_delta);
 	/* What master_mount_decide asked for is durable, or (a commit only) could not be made so: 'error'. On the mount's thread. May be NULL. */

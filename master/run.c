@@ -1,6 +1,6 @@
 /*
  * The master daemon. The mount's thread writes and publishes; the node's thread (this one, once node_run begins) heartbeats and answers pulls
- * from the same store. The only thing that passes between them is "version v is durable", by drs_start_one_phase.
+ * from the same store. What passes between them is "version v is durable", by drs_start_one_phase, and what a commit of a batch takes (admin.h).
  */
 #include "master/run.h"
 
@@ -14,6 +14,8 @@
 #include "drsfs/fsversion.h"
 #include "drsfs/log.h"
 #include "drsfs/run.h"
+#include "master/admin.h"
+#include "master/members.h"
 #include "master/mount.h"
 #include "store/delta.h"
 
@@ -24,6 +26,8 @@ struct master_daemon {
 	struct node *node;
 	struct drs_master *drs;
 	struct master_mount *mount;
+	struct members *members;
+	struct admin *admin;
 	struct control *control;
 	struct run_signals *signals;
 	bool stopping;
@@ -44,8 +48,8 @@ static int delta_open(void *user, const struct drs_version *proposed, struct sli
 	struct master_daemon *d = user;
 	struct delta_source *source;
 	version_t to;
-	(void)proposed;
-	int error = delta_source_open(d->store, opening, &source, &to);
+	int error = proposed ? batch_source_open(d->store, fs_version_number(proposed), opening, &source)
+			     : delta_source_open(d->store, opening, &source, &to);
 
 	if (error == 0)
 		*ret_source = source;
@@ -70,13 +74,16 @@ static void delta_close(void *user, void *source)
 	delta_source_close(source);
 }
 
-/* A slave must know the secret: digests, chunk ids and name hashes are keyed with it. */
+/* A slave must know the secret: digests, chunk ids and name hashes are keyed with it. From now on it is one of those whom a commit asks. */
 static int admit(void *user, const char *name, struct buffer *ret_credentials)
 {
 	struct master_daemon *d = user;
-	int error = txn_resume(d->reader);
-	(void)name;
+	int error = members_add(d->members, name);
 
+	if (error < 0)
+		log_error("cannot remember slave %s in %s/members: %s", name, d->config->state, error_text(error));
+	else
+		error = txn_resume(d->reader);
 	if (error < 0)
 		return error;
 	buffer_add(ret_credentials, txn_state(d->reader)->secret, sizeof(txn_state(d->reader)->secret));
@@ -84,7 +91,43 @@ static int admit(void *user, const char *name, struct buffer *ret_credentials)
 	return ret_credentials->failed ? -ENOMEM : 0;
 }
 
+static void decide(void *user, const struct drs_version *version, bool commit)
+{
+	struct master_daemon *d = user;
+
+	admin_decide(d->admin, fs_version_number(version), commit);
+}
+
+static void voted(void *user)
+{
+	struct master_daemon *d = user;
+
+	admin_voted(d->admin);
+}
+
+static void two_phase_done(void *user, const struct drs_version *version, int error)
+{
+	struct master_daemon *d = user;
+
+	admin_two_phase_done(d->admin, fs_version_number(version), error);
+}
+
 /* ---- from the mount's thread */
+
+static void on_propose(void *user, const struct batch_info *info, const struct commit_options *options, struct slice inline_delta)
+{
+	struct master_daemon *d = user;
+
+	admin_propose(d->admin, info, options, inline_delta);
+}
+
+static void on_decided(void *user, version_t version, bool commit, int error)
+{
+	struct master_daemon *d = user;
+	(void)commit;
+
+	admin_decided(d->admin, version, error);
+}
 
 static void on_published(void *user, const struct version_info *info, struct slice inline_delta)
 {
@@ -194,6 +237,13 @@ static int waited(void *user, version_t wanted, json_t *slaves, version_t *ret_v
 	return over;
 }
 
+static bool request(void *user, struct control_request *control_request, const char *command, const json_t *body)
+{
+	struct master_daemon *d = user;
+
+	return admin_request(d->admin, control_request, command, body);
+}
+
 static void stop_node(void *user)
 {
 	node_stop(user);
@@ -218,6 +268,26 @@ static void stop(void *user)
 
 /* ---- life */
 
+/* What the DRS layer has to know of the time before this start: who is a member, and what was proposed and not decided. */
+static int begin_members(struct master_daemon *d)
+{
+	int error = members_load(d->config->state, &d->members);
+
+	if (error < 0)
+		log_error("cannot read %s/members (a name a line): %s", d->config->state, error_text(error));
+	for (size_t i = 0; error == 0 && i < members_count(d->members); i++)
+		error = drs_add_member(d->drs, members_name(d->members, i));
+	if (error == 0)
+		error = txn_resume(d->reader);
+	if (error < 0)
+		return error;
+	struct drs_version aborted = fs_version_of(version_aborted(d->reader));
+	txn_park(d->reader);
+	if (fs_version_number(&aborted))
+		drs_tell_aborted(d->drs, &aborted);
+	return admin_new(d->node, d->drs, d->members, &d->admin);
+}
+
 static int begin_node(struct master_daemon *d)
 {
 	struct node_config node_config;
@@ -238,12 +308,15 @@ static int begin_node(struct master_daemon *d)
 		.delta_next = delta_next,
 		.delta_feed = delta_feed,
 		.delta_close = delta_close,
+		.decide = decide,
+		.voted = voted,
+		.two_phase_done = two_phase_done,
 		.admit = admit,
 	};
 	error = drs_register_master(d->node, &state.did, &version, &fs_version_ops, &listener, &d->drs);
 	if (error < 0)
 		log_error("cannot take links on %s: %s", d->config->listen, error_text(error));
-	return error;
+	return error < 0 ? error : begin_members(d);
 }
 
 static int begin_mount(struct master_daemon *d)
@@ -258,11 +331,13 @@ static int begin_mount(struct master_daemon *d)
 		.retain_ms = d->config->retain_ms,
 		.inline_bytes_max = DRS_INLINE_BYTES_MAX,
 	};
-	struct master_mount_listener listener = { .user = d, .published = on_published, .ended = on_mount_ended };
+	struct master_mount_listener listener = { .user = d, .published = on_published, .propose = on_propose, .decided = on_decided, .ended = on_mount_ended };
 	int error = master_mount_new(d->store, &options, &listener, &d->mount);
 
-	if (error == 0)
+	if (error == 0) {
+		admin_set_mount(d->admin, d->mount);
 		error = master_mount_start(d->mount);
+	}
 	if (error < 0)
 		log_error("cannot mount on %s: %s", d->config->mountpoint, error_text(error));
 	return error;
@@ -270,7 +345,9 @@ static int begin_mount(struct master_daemon *d)
 
 static int begin_control(struct master_daemon *d)
 {
-	struct control_handler handler = { .user = d, .status = status, .waited = waited, .current = current, .stop = stop };
+	struct control_handler handler = {
+		.user = d, .status = status, .waited = waited, .current = current, .stop = stop, .request = request
+	};
 	int error = run_signals_new(d->node, stop, d, &d->signals);
 
 	if (error == 0)
@@ -322,7 +399,9 @@ int master_run(const struct config *config)
 	control_free(d.control);
 	run_signals_free(d.signals);
 	master_mount_free(d.mount);
+	admin_free(d.admin);
 	node_free(d.node);
+	members_free(d.members);
 	txn_abort(d.reader);
 	store_close(d.store);
 	return error;
