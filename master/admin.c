@@ -21,10 +21,12 @@
 #include "drsfs/fsversion.h"
 #include "drsfs/log.h"
 #include "drsfs/run.h"
+#include "drsfs/wire.h"
 #include "master/mount.h"
 
 #define TIMEOUT_MS_DEFAULT 10000
 #define PROGRESS_MS 50       /* between two lines about a commit: a thousand slaves answer one by one */
+#define WHY_BYTES 1024
 #define ID_BYTES_MAX (BATCH_NAME_BYTES_MAX + 1)
 
 typedef struct event loop_event; /* libevent's: the seam's struct has the same tag */
@@ -53,6 +55,7 @@ struct admin {
 	struct {
 		uint32_t batch;    /* 0: none was distributed yet */
 		version_t version;
+		bool cancelled;
 		json_t *votes;     /* at the end of it */
 	} job;
 };
@@ -269,13 +272,25 @@ static void run_abort(struct ask *ask)
 		batches_abort(ask->admin->mount, info.id, finish_plainly, ask);
 }
 
+/* That the job is cancelled is noted first: its decision may come before the call returns. */
+static int cancel(struct admin *a, version_t number)
+{
+	struct drs_version version = fs_version_of(number);
+	bool before = a->job.cancelled;
+	a->job.cancelled |= a->job.version == number;
+	int error = drs_cancel_two_phase(a->drs, &version);
+	if (error < 0)
+		a->job.cancelled = before;
+	return error;
+}
+
 /* On the node's thread: the version that is to be cancelled stands in the answer's place. */
 static void cancel_job(void *user)
 {
 	struct ask *ask = user;
-	struct drs_version version = fs_version_of((version_t)json_integer_value(ask->answer));
+	version_t version = (version_t)json_integer_value(ask->answer);
 	json_decref(ask->answer);
-	int error = drs_cancel_two_phase(ask->admin->drs, &version);
+	int error = cancel(ask->admin, version);
 	ask->answer = error < 0 ? refusal("it is decided already") : json_pack("{s:b}", "ok", 1);
 	reply(ask);
 }
@@ -424,10 +439,8 @@ static void on_gone(void *user, struct control_request *request)
 	struct ask *ask = user;
 	struct admin *a = ask->admin;
 	(void)request;
-	if (a->job.version && a->job.batch == ask->batch) {
-		struct drs_version version = fs_version_of(a->job.version);
-		drs_cancel_two_phase(a->drs, &version);
-	}
+	if (a->job.version && a->job.batch == ask->batch)
+		cancel(a, a->job.version);
 }
 
 static const struct {
@@ -515,6 +528,7 @@ static void job_begins(void *user)
 	a->job.votes = NULL;
 	a->job.batch = p->batch;
 	a->job.version = p->version;
+	a->job.cancelled = false;
 	free(p);
 }
 
@@ -566,10 +580,44 @@ void admin_decided(struct admin *a, version_t version, int error)
 	}
 }
 
+/* Who stood against it, for the history. */
+static void tell_who(struct admin *a, const char *words, bool refused, char why[WHY_BYTES])
+{
+	const struct drs_vote *votes;
+	size_t count = drs_votes(a->drs, &votes), size = (size_t)snprintf(why, WHY_BYTES, "%s", words);
+	const char *between = " ";
+	for (size_t i = 0; i < count && size < WHY_BYTES; i++) {
+		const struct drs_vote *vote = &votes[i];
+		if (refused ? vote->answer != DRS_REFUSED : vote->answer > DRS_SYNCING)
+			continue;
+		size += (size_t)snprintf(why + size, WHY_BYTES - size, "%s%s%s%s", between, vote->name, refused ? ": " : "",
+					 !refused ? "" : *vote->reason ? vote->reason : error_text(vote->error));
+		between = "; ";
+	}
+}
+
+static void say_why(struct admin *a, char why[VERSION_MESSAGE_BYTES_MAX + 1])
+{
+	char words[WHY_BYTES];
+	const struct drs_vote *votes;
+	size_t count = drs_votes(a->drs, &votes);
+	bool refused = false;
+	for (size_t i = 0; i < count; i++)
+		refused |= votes[i].answer == DRS_REFUSED;
+	if (a->job.cancelled)
+		strcpy(words, "cancelled");
+	else
+		tell_who(a, refused ? "refused by" : "time was up for", refused, words);
+	wire_text(words, false, why, VERSION_MESSAGE_BYTES_MAX + 1);
+}
+
 void admin_decide(struct admin *a, version_t number, bool commit)
 {
 	struct drs_version version = fs_version_of(number);
-	int error = master_mount_decide(a->mount, number, commit);
+	char why[VERSION_MESSAGE_BYTES_MAX + 1] = "";
+	if (!commit)
+		say_why(a, why);
+	int error = master_mount_decide(a->mount, number, commit, why);
 	if (error < 0)
 		drs_decided(a->drs, &version, error);
 }

@@ -88,8 +88,8 @@ void batches_commit(struct master_mount *, uint32_t id, const struct commit_opti
  */
 int batches_cancel(struct master_mount *, uint32_t id, version_t *ret_proposed);
 
-/* The decision about the version that was proposed: made durable, told to listener.decided. Any thread. */
-int master_mount_decide(struct master_mount *, version_t, bool commit);
+/* The decision about the version that was proposed: made durable, told to listener.decided. 'why' it is aborted, for the history. Any thread. */
+int master_mount_decide(struct master_mount *, version_t, bool commit, const char *why);
 /* The distribution of that version has ended (two_phase_done's error): if it was never decided it is aborted now. Any thread. */
 int master_mount_job_done(struct master_mount *, version_t, int error);
 

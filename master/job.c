@@ -36,6 +36,7 @@ struct job {
 	void *user;
 	struct batch_info info;  /* as proposed */
 	int error;               /* that it ends with */
+	char why[VERSION_MESSAGE_BYTES_MAX + 1]; /* it is aborted */
 	version_t version;
 	bool committed;
 	bool unchanged;          /* it was empty */
@@ -444,7 +445,7 @@ static int abort_durably(struct job *job)
 	struct txn *txn;
 	int ret = work_change(work, 0, true, &txn);
 	if (ret == 0)
-		ret = batch_abort(txn, job->id, "");
+		ret = batch_abort(txn, job->id, job->why);
 	if (ret < 0)
 		return work_broken_by(work, ret); /* the number would stay proposed: only a new start gets out of that */
 	FAULT("master.aborted.before");
@@ -538,6 +539,7 @@ struct word {
 	version_t version;
 	bool commit;
 	int error;
+	char why[VERSION_MESSAGE_BYTES_MAX + 1];
 };
 
 static void decide(struct master_mount *m, void *user)
@@ -546,9 +548,10 @@ static void decide(struct master_mount *m, void *user)
 	const struct master_mount_listener *listener = &m->publish.listener;
 	struct job *job = job_of(m, word.version);
 	free(user);
-	if (job && job->state == JOB_PROPOSED)
+	if (job && job->state == JOB_PROPOSED) {
+		strcpy(job->why, word.why);
 		job_decide(job, word.commit);
-	else if (listener->decided)
+	} else if (listener->decided)
 		listener->decided(listener->user, word.version, word.commit, word.commit ? -ENOENT : 0);
 }
 
@@ -561,8 +564,10 @@ static void announced(struct master_mount *m, void *user)
 		return;
 	job->announced = true;
 	job->error = word.error;
-	if (job->state == JOB_PROPOSED)
+	if (job->state == JOB_PROPOSED) {
+		snprintf(job->why, sizeof(job->why), "%s", error_text(word.error));
 		job_decide(job, false);
+	}
 	job_may_end(job);
 }
 
@@ -578,9 +583,11 @@ static int send_word(struct master_mount *m, void (*run)(struct master_mount *, 
 	return ret;
 }
 
-int master_mount_decide(struct master_mount *m, version_t version, bool commit)
+int master_mount_decide(struct master_mount *m, version_t version, bool commit, const char *why)
 {
-	return send_word(m, decide, (struct word){ .version = version, .commit = commit });
+	struct word word = { .version = version, .commit = commit };
+	snprintf(word.why, sizeof(word.why), "%s", why);
+	return send_word(m, decide, word);
 }
 
 int master_mount_job_done(struct master_mount *m, version_t version, int error)
@@ -597,6 +604,7 @@ void jobs_end(struct master_mount *m)
 		return; /* whoever comes back with it ends it */
 	job->announced = true;
 	job->error = -ESHUTDOWN;
+	strcpy(job->why, "the master was stopped");
 	if (job->state == JOB_PROPOSED && !m->work.broken)
 		job_decide(job, false);
 	else

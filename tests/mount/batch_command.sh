@@ -94,7 +94,7 @@ check "--json prints the last line only" prints 1 drsfs batch commit --json 7 <<
 on_terminal() { # What a terminal of 60 columns and $1 rows gets.
 	local rows=$1
 	shift
-	script -qec "stty rows $rows cols 60; $(printf '%q ' "$@")" /dev/null </dev/null | tr -d '\r'
+	script -fqec "stty rows $rows cols 60; $(printf '%q ' "$@")" /dev/null </dev/null | tr -d '\r'
 }
 check "on a terminal: a line each, painted anew" diff <(on_terminal 24 "$DRSFS" batch commit 7) - <<-END
 	web1  asked
