@@ -19,6 +19,7 @@ fi
 check "there are points (${#points[@]})" test ${#points[@]} -gt 0 || exit
 make_check
 export MASTER_OPTS='--beat-interval 100ms --link-timeout 1s' SLAVE_OPTS="--link-timeout 1s --check $T/check"
+export SLAVE3_OPTS='--group none' # told one by one, which has points of its own
 up 3
 echo token-0 >"$M/token"
 equal
