@@ -24,6 +24,7 @@ enum kind {
 	KIND_NUMBER,   /* into uint32_t or uint64_t, by the field's size */
 	KIND_DURATION, /* into uint32_t milliseconds */
 	KIND_FLAG,
+	KIND_REQUIRE,  /* all, connected, or a number: into uint32_t */
 	KIND_LEVEL,
 };
 
@@ -78,6 +79,10 @@ static const struct row rows[] = {
 	  "Keep at least so many versions for slaves that come late" },
 	{ "retain-time", CONFIG_MASTER, KIND_DURATION, PLACE_ANY, 0, FIELD(retain_ms), 0, UINT32_MAX, "10min", "TIME",
 	  "Keep all versions that are younger, too" },
+	{ "two-phase-timeout", CONFIG_MASTER, KIND_DURATION, PLACE_ANY, 0, FIELD(two_phase_timeout_ms), 1, 3600 * 1000, "10s", "TIME",
+	  "How long an operation in a two-phase directory waits for the slaves to accept it" },
+	{ "two-phase-require", CONFIG_MASTER, KIND_REQUIRE, PLACE_ANY, 0, FIELD(two_phase_require), 0, 0, "all", "all|connected|N",
+	  "Which slaves have to" },
 	{ "wait-first", CONFIG_SLAVE, KIND_FLAG, PLACE_ANY, 0, FIELD(wait_first), 0, 0, "yes", "yes|no",
 	  "Mount only when there is a first complete replica; 'no': serve an empty tree until then" },
 	{ "wait-master", CONFIG_SLAVE, KIND_FLAG, PLACE_ANY, 0, FIELD(wait_master), 0, 0, "no", "yes|no",
@@ -174,6 +179,20 @@ static int parse_flag(const char *text, bool *ret_flag)
 		}
 	}
 	return -DRS_ECONFIG;
+}
+
+static int parse_require(const char *value, uint32_t *ret_require)
+{
+	uint64_t number = 0;
+	if (strcmp(value, "all") == 0)
+		*ret_require = CONFIG_REQUIRE_ALL;
+	else if (strcmp(value, "connected") == 0)
+		*ret_require = CONFIG_REQUIRE_CONNECTED;
+	else if (config_parse_number(value, &number) < 0 || number == 0 || number > INT32_MAX)
+		return -DRS_ECONFIG;
+	else
+		*ret_require = (uint32_t)number;
+	return 0;
 }
 
 static int parse_level(const char *text, int *ret_level)
@@ -278,6 +297,10 @@ static int row_set(const struct row *row, struct config *config, const char *val
 	case KIND_FLAG:
 		if (parse_flag(value, field) < 0)
 			return fail(error, "%s must be yes or no, not '%s'", row->name, value);
+		return 0;
+	case KIND_REQUIRE:
+		if (parse_require(value, field) < 0)
+			return fail(error, "%s must be all, connected, or how many slaves, not '%s'", row->name, value);
 		return 0;
 	case KIND_LEVEL:
 		if (parse_level(value, field) < 0)

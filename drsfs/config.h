@@ -32,6 +32,8 @@ struct config {
 	uint32_t publish_delay_ms;     /* master: longest time that a finished change waits for company */
 	uint64_t retain_versions;      /* keep at least so many versions */
 	uint32_t retain_ms;            /* and those younger than this */
+	uint32_t two_phase_timeout_ms; /* master: how long an operation in a two-phase directory waits for slaves */
+	uint32_t two_phase_require;    /* and for how many of them; or one of the two below */
 	uint32_t check_timeout_ms;
 	uint32_t after_timeout_ms;
 	bool sync_close;               /* master: close() returns when the change is durable and announced */
@@ -41,6 +43,9 @@ struct config {
 	bool allow_other;
 	int log_level;                 /* 3 … 7 */
 };
+
+#define CONFIG_REQUIRE_ALL 0
+#define CONFIG_REQUIRE_CONNECTED UINT32_MAX
 
 enum config_role { CONFIG_MASTER = 1, CONFIG_SLAVE = 2 };
 

@@ -82,6 +82,8 @@ static void list_one(void *user, const struct batch_info *info)
 	const struct tree *t = batches_tree(l->m, info->id);
 	struct record_key key = { .size = 0 };
 	struct txn *txn;
+	if (info->transient && !t)
+		return; /* an operation's */
 	int ret = work_read(&l->m->work, &txn);
 	status.path = t ? t->mountpoint : NULL;
 	while (ret >= 0 && (ret = version_change_next(txn, batch_draft(info->id), &key)) == 1)

@@ -342,8 +342,8 @@ int draft_publish(struct live *live, struct draft *d)
 	return ret;
 }
 
-/* A node that has no name, nor is known to the kernel, is gone. */
-static int draft_bury(struct live *live, struct draft *d)
+/* So goes a node that has no name, nor is known to the kernel. */
+int draft_bury(struct live *live, struct draft *d)
 {
 	int ret = xattrs_end(live, d, false);
 	if (ret == 0)

@@ -77,6 +77,8 @@ int draft_settle(struct live *, struct draft *);
 int draft_settle_all(struct live *);
 /* The file has changed behind its handles, which had written nothing that waits: they keep the file as it was. */
 void draft_leave(struct live *, struct draft *);
+/* Forget what was not published of a node. */
+int draft_bury(struct live *, struct draft *);
 /* The kernel forgets a node. */
 int draft_forget(struct live *, ino_id);
 

@@ -31,6 +31,7 @@ struct job {
 	struct master_mount *mount;
 	enum job_state state;
 	uint32_t id;
+	bool operation;          /* one of the live tree's, in a batch of its own without a view (strict.h) */
 	struct commit_options options;
 	batch_committed *done;
 	void *user;
@@ -84,6 +85,8 @@ static void job_end(struct job *job, int error)
 	job_tell(job);
 	job_free(job);
 	job_next(m);
+	if (!m->job)
+		serve_deferred(m); /* operations that were to wait for all commits */
 }
 
 static void job_may_end(struct job *job)
@@ -228,7 +231,7 @@ static int propose(struct job *job, struct txn *txn, struct buffer *ret_delta)
 	int ret = batch_get(txn, job->id, &info);
 	if (ret == 0)
 		ret = batch_admit(txn, job->id);
-	if (ret == 0)
+	if (ret == 0 && !job->operation)
 		against_drafts(job, txn);
 	if (ret == 0)
 		ret = batch_rebase(txn, job->id, job_against, job);
@@ -254,7 +257,7 @@ static int propose_durably(struct job *job, struct buffer *ret_delta)
 	if (ret == 0)
 		ret = propose(job, txn, ret_delta);
 	if (ret < 0) {
-		if (!work->broken)
+		if (!work->broken && !job->operation) /* whose changes are in there, too */
 			work_drop(work);
 		return ret;
 	}
@@ -267,14 +270,21 @@ static int propose_durably(struct job *job, struct buffer *ret_delta)
 
 static void job_decide(struct job *job, bool commit);
 
-static void job_propose(struct job *job)
+/* All that is closed in the live tree is a version, and who waits for that is answered. */
+static int live_settled(struct master_mount *m)
 {
-	struct master_mount *m = job->mount;
-	struct buffer delta = BUFFER_INIT;
 	serve_drain(&m->main);
 	int ret = publish_settle(&m->publish);
 	if (m->parked_count)
 		serve_commit(m);
+	return ret;
+}
+
+static void job_propose(struct job *job)
+{
+	struct master_mount *m = job->mount;
+	struct buffer delta = BUFFER_INIT;
+	int ret = job->operation ? 0 : live_settled(m);
 	if (ret == 0)
 		ret = propose_durably(job, &delta);
 	if (ret == -ENOSPC && publish_make_room(&m->publish) == 0) {
@@ -350,6 +360,11 @@ static void job_next(struct master_mount *m)
 	int ret = m->ending ? -ESHUTDOWN : batches_get(m, job->id, &info);
 	if (ret < 0) {
 		job_end(job, ret);
+		return;
+	}
+	job->operation = info.transient && !batches_tree(m, info.id);
+	if (job->operation) {
+		job_propose(job);
 		return;
 	}
 	job->state = JOB_FLUSHING;
@@ -477,7 +492,8 @@ static void job_committed(struct job *job)
 	job->version = job->info.proposed;
 	publish_made(&m->publish);
 	buffer_clear(&job->notices);
-	if (work_read(&m->work, &txn) == 0)
+	policy_changed(m->policy);
+	if (!job->operation && work_read(&m->work, &txn) == 0)
 		changed_by(&m->main, txn, job->info.base, job->version, &job->notices);
 	if (!t)
 		return;

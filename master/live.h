@@ -36,6 +36,7 @@ struct live {
 	version_t base;                        /* the version that a batch's view stands on */
 	bool finished;                         /* something that waits to be published stands under the pending version */
 	uint32_t frozen_by;                    /* the batch that is proposed: what it changes must stay as it is; 0: none */
+	bool trial;                            /* what is finished goes into a draft that may be dropped (strict.h) */
 	bool frozen_moves;                     /* and no directory may be moved to another one */
 	int sealed;                            /* nothing at all can be changed: DEFERRED, or another error; 0 */
 	bool unsettled;                        /* a draft could not be published when it should have been: no room; tried again */
@@ -62,7 +63,7 @@ struct view published_view(const struct live *, const struct txn *); /* what is 
 version_t live_finish_at(struct live *);
 struct node_time time_now(void);
 
-/* --- May this be changed now? Asked by every change before its first write: 0 or DEFERRED. */
+/* --- May this be changed now? Asked by every change before its first write: 0, DEFERRED, or -EBUSY (on trial: a file that is being written). */
 int live_may_change_node(struct live *, struct txn *, ino_id);
 int live_may_change_name(struct live *, struct txn *, const struct record_key *);
 

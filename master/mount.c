@@ -38,6 +38,8 @@
 
 void serve_reply(fuse_req_t req, int ret)
 {
+	if (ret == 0 && strict_hold(req))
+		return;
 	if (ret != DEFERRED) {
 		fuse_reply_err(req, error_errno(ret));
 		return;
@@ -100,6 +102,7 @@ static void defer(struct master_mount *m, struct tree *t, const struct fuse_buf 
 static void process(struct tree *t, const struct fuse_buf *request)
 {
 	fuse_session_process_buf(t->session, request);
+	strict_end(t->mount);
 	if (t->mount->defer)
 		defer(t->mount, t, request);
 }
@@ -466,7 +469,9 @@ static int mount_init(struct master_mount *m, struct store *store, const struct 
 	calls_init(&m->calls);
 	m->deferred_last = &m->deferred;
 	m->hot = &m->main;
-	int ret = work_init(&m->work, store, relieve, m);
+	int ret = policy_new(&m->policy);
+	if (ret == 0)
+		ret = work_init(&m->work, store, relieve, m);
 	if (ret < 0)
 		return ret;
 	publish_init(&m->publish, &m->work, &m->main.live, options, listener);
@@ -543,6 +548,8 @@ void master_mount_free(struct master_mount *m)
 	helper_stop(&m->helper);
 	tree_fini(&m->main);
 	work_fini(&m->work);
+	policy_free(m->policy);
+	buffer_fini(&m->strict.nodes);
 	calls_fini(&m->calls);
 	free(m->polled);
 	batches_fini(m);

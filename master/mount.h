@@ -21,6 +21,7 @@ struct master_mount_options {
 	uint64_t retain_versions;
 	uint32_t retain_ms;
 	size_t inline_bytes_max;     /* largest delta that the listener wants inline */
+	struct commit_options strict; /* how operations in two-phase directories are committed (policy.h) */
 };
 
 struct master_mount_listener {

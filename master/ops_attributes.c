@@ -21,6 +21,16 @@ static int attributes_get(struct tree *t, uint64_t id, struct stat *ret_stat)
 	return ret;
 }
 
+void serve_reply_attributes(fuse_req_t req, uint64_t id)
+{
+	struct stat st;
+	int ret = attributes_get(tree_of(req), id, &st);
+	if (ret < 0)
+		serve_reply(req, ret);
+	else
+		fuse_reply_attr(req, &st, KERNEL_MAY_CACHE);
+}
+
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)fi;
@@ -90,6 +100,8 @@ static int attributes_set(struct tree *t, uint64_t id, const struct stat *st, in
 {
 	ino_id ino;
 	int ret = serve_node(t, id, &ino, NULL);
+	if (ret == 0)
+		ret = strict_node(t, ino);
 	if (ret == 0 && to_set & FUSE_SET_ATTR_SIZE)
 		ret = st->st_size < 0 ? -EINVAL : file_truncate(t, ino, (uint64_t)st->st_size);
 	if (ret == 0 && to_set & ~FUSE_SET_ATTR_SIZE)
@@ -104,7 +116,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, str
 	int ret = attributes_set(tree_of(req), ino, st, to_set, &changed);
 	if (ret < 0)
 		serve_reply(req, ret);
-	else
+	else if (!strict_hold_attributes(req, ino))
 		fuse_reply_attr(req, &changed, KERNEL_MAY_CACHE);
 }
 

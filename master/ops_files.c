@@ -438,14 +438,16 @@ static int file_publish(struct tree *t, uint64_t id)
 	struct draft *d = serve_node(t, id, &ino, NULL) == 0 ? draft_find(live, ino) : NULL;
 	if (!draft_is_drafted(d))
 		return 0;
-	int ret = live_change(live, 0, true, &txn);
+	int ret = strict_file(t, ino);
+	if (ret == 0)
+		ret = live_change(live, 0, true, &txn);
 	return ret < 0 ? ret : draft_publish(live, d);
 }
 
 static void reply_durable(fuse_req_t req, int ret)
 {
 	struct tree *t = tree_of(req);
-	if (ret == 0 && t->mount->work.writer)
+	if (ret == 0 && t->mount->work.writer && !t->mount->strict.trial)
 		serve_park(t->mount, req);
 	else
 		serve_reply(req, ret);
@@ -459,18 +461,15 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 }
 
 /*
- * A close. When it has to wait for nothing the kernel is told not to ask again. A shell closes a copy of a new file's descriptor before
- * anything is written: that is nobody's idea of a finished file.
+ * A close. A shell closes a copy of a file's descriptor before anything is written, and after it emptied the file: that is nobody's idea of a finished
+ * one. So what is empty is finished when its last handle goes, which nobody waits for.
  */
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct tree *t = tree_of(req);
 	const struct draft *d = draft_find(&t->live, ino & NODE_INO_MAX);
-	if (!t->mount->publish.options.sync_close) {
-		fuse_reply_err(req, ENOSYS);
-		return;
-	}
-	if (!handle_writes(fi) || (draft_is_drafted(d) && !d->recorded && !d->edit)) {
+	bool waits = handle_writes(fi) && draft_is_drafted(d) && d->edit && content_edit_size(d->edit) > 0;
+	if (!waits || !(t->mount->publish.options.sync_close || strict_concerns(t, ino & NODE_INO_MAX))) {
 		serve_reply(req, 0);
 		return;
 	}

@@ -63,15 +63,22 @@ void serve_entry_lost(struct tree *t, uint64_t id)
 		draft_forget(&t->live, id & NODE_INO_MAX);
 }
 
-static void reply_entry(fuse_req_t req, const struct name *name, ino_id ino, int ret)
+void serve_reply_entry(fuse_req_t req, const struct name *name, ino_id ino)
 {
 	struct fuse_entry_param entry;
-	if (ret == 0)
-		ret = serve_entry(tree_of(req), name, ino, &entry);
+	int ret = serve_entry(tree_of(req), name, ino, &entry);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else if (fuse_reply_entry(req, &entry) == -ENOENT)
 		serve_entry_lost(tree_of(req), entry.ino);
+}
+
+static void reply_entry(fuse_req_t req, const struct name *name, ino_id ino, int ret)
+{
+	if (ret < 0)
+		serve_reply(req, ret);
+	else if (!strict_hold_entry(req, name, ino))
+		serve_reply_entry(req, name, ino);
 }
 
 /* A name as a request gives it; for one that is to be made or removed, which must be a common one. */
@@ -81,13 +88,15 @@ static int name_given(fuse_req_t req, fuse_ino_t parent, const char *text, bool 
 	int ret = serve_node(tree_of(req), parent, &ino, NULL);
 	if (ret == 0 && change && hidden_reserved(ino, text))
 		ret = -EPERM;
-	return ret < 0 ? ret : name_of(ino, text, ret_name);
+	if (ret == 0)
+		ret = name_of(ino, text, ret_name);
+	return ret == 0 && change ? strict_name(tree_of(req), ino) : ret;
 }
 
-/* That there is nothing is an answer that the kernel may keep, too. */
+/* That there is nothing is an answer that the kernel may keep, too; unless a commit is under way that may bring it. */
 static void reply_nothing(fuse_req_t req)
 {
-	struct fuse_entry_param nothing = { .entry_timeout = KERNEL_MAY_CACHE };
+	struct fuse_entry_param nothing = { .entry_timeout = tree_of(req)->live.frozen_by ? 0 : KERNEL_MAY_CACHE };
 	fuse_reply_entry(req, &nothing);
 }
 
@@ -232,12 +241,12 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *text)
 	serve_reply(req, ret);
 }
 
-/* The kernel has the same entries under their new names, without asking again. */
-static void renamed(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id back)
+void serve_renamed(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id back)
 {
 	struct txn *txn;
-	if (live_read(&t->live, &txn) < 0)
+	if (strict_hold_renamed(t, from, to, moved, back) || live_read(&t->live, &txn) < 0)
 		return;
+	policy_changed(t->mount->policy); /* a directory, perhaps */
 	known_moved(&t->known, moved, name_place(txn, from), name_place(txn, to));
 	if (back)
 		known_moved(&t->known, back, name_place(txn, to), name_place(txn, from));
@@ -258,6 +267,6 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t n
 	if (ret == 0)
 		ret = name_rename(&t->live, &from, &to, flags);
 	if (ret == 0)
-		renamed(t, &from, &to, moved, back);
+		serve_renamed(t, &from, &to, moved, back);
 	serve_reply(req, ret);
 }

@@ -91,6 +91,7 @@ static int xattr_set(fuse_req_t req, uint64_t id, const char *name, struct slice
 	struct txn *txn;
 	struct node node;
 	struct acl acl;
+	bool policy = strcmp(name, POLICY_XATTR) == 0;
 	bool access = strcmp(name, ACL_ACCESS) == 0, list = access || strcmp(name, ACL_DEFAULT) == 0;
 	ino_id ino;
 	int ret = serve_node(tree_of(req), id, &ino, NULL);
@@ -100,6 +101,10 @@ static int xattr_set(fuse_req_t req, uint64_t id, const char *name, struct slice
 		ret = -E2BIG;
 	if (ret == 0 && list)
 		ret = acl_decode(value, &acl);
+	if (ret == 0 && policy && !policy_value_valid(value))
+		ret = -EINVAL;
+	if (ret == 0)
+		ret = strict_node(tree_of(req), ino);
 	if (ret == 0)
 		ret = live_change(live, XATTR_CHANGE_BYTES + value.size, false, &txn);
 	if (ret == 0)
@@ -110,8 +115,11 @@ static int xattr_set(fuse_req_t req, uint64_t id, const char *name, struct slice
 		ret = xattr_check_flags(live, txn, ino, name, flags);
 	if (ret == 0 && list && !access && !S_ISDIR(node.mode))
 		ret = -EACCES;
+	if (ret == 0 && policy && !S_ISDIR(node.mode))
+		ret = -EINVAL;
 	if (ret < 0)
 		return ret;
+	policy_changed(tree_of(req)->mount->policy);
 	ret = access ? access_list_set(req, ino, &node, &acl) : xattr_put(live, ino, name, value);
 	return ret < 0 ? ret : node_changed(live, txn, ino, node.mode);
 }
@@ -146,6 +154,9 @@ void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 {
 	ino_id ino;
 	int ret = serve_node(tree_of(req), id, &ino, NULL);
+	if (ret == 0)
+		ret = strict_node(tree_of(req), ino);
+	policy_changed(tree_of(req)->mount->policy);
 	if (ret == 0)
 		ret = xattr_remove(&tree_of(req)->live, ino, name);
 	serve_reply(req, ret);

@@ -21,8 +21,6 @@ struct place {
 struct policy {
 	uint64_t epoch;
 	struct place places[PLACES];
-	ino_id *files;   /* seen in two-phase directories: open addressing, 0: free */
-	size_t files_count, files_size; /* the size is a power of two, or 0 */
 };
 
 int policy_new(struct policy **ret_policy)
@@ -37,9 +35,6 @@ int policy_new(struct policy **ret_policy)
 
 void policy_free(struct policy *p)
 {
-	if (!p)
-		return;
-	free(p->files);
 	free(p);
 }
 
@@ -116,77 +111,13 @@ void policy_changed(struct policy *p)
 	p->epoch++;
 }
 
-/* --- files */
-
-static size_t slot_of(const struct policy *p, ino_id file)
+int policy_of_file(struct policy *p, struct live *live, struct txn *txn, const struct known_node *n, enum publish_method *ret_method)
 {
-	return (file * 0x9e3779b97f4a7c15u >> 20) & (p->files_size - 1);
-}
-
-/* Where the file is, or the free slot where it would be. */
-static size_t slot_find(const struct policy *p, ino_id file)
-{
-	size_t i = slot_of(p, file);
-	while (p->files[i] && p->files[i] != file)
-		i = (i + 1) & (p->files_size - 1);
-	return i;
-}
-
-/* At most half of it is used, so that a free slot is always near. */
-static int files_grow(struct policy *p)
-{
-	struct policy larger = { .files_size = p->files_size ? 2 * p->files_size : 64 };
-	larger.files = calloc(larger.files_size, sizeof(*larger.files));
-	if (!larger.files)
-		return -ENOMEM;
-	for (size_t i = 0; i < p->files_size; i++)
-		if (p->files[i])
-			larger.files[slot_find(&larger, p->files[i])] = p->files[i];
-	free(p->files);
-	p->files = larger.files;
-	p->files_size = larger.files_size;
-	return 0;
-}
-
-int policy_saw(struct policy *p, struct live *live, struct txn *txn, ino_id directory, ino_id file)
-{
-	enum publish_method method;
-	int ret = policy_of_directory(p, live, txn, directory, &method);
-	if (ret < 0)
-		return ret;
-	if (method != PUBLISH_TWO_PHASE) {
-		policy_forget(p, file);
-		return 0;
+	*ret_method = PUBLISH_ONE_PHASE;
+	int ret = 0;
+	for (size_t i = 0; n && ret == 0 && *ret_method == PUBLISH_ONE_PHASE && i < n->places_count; i++) {
+		ret = policy_of_directory(p, live, txn, i == 0 ? n->first.parent : n->more[i - 1].parent, ret_method);
+		ret = ret == -ESTALE ? 0 : ret; /* a directory that is gone says nothing */
 	}
-	if (2 * (p->files_count + 1) > p->files_size)
-		ret = files_grow(p);
-	if (ret < 0)
-		return ret;
-	size_t i = slot_find(p, file);
-	p->files_count += p->files[i] != file;
-	p->files[i] = file;
-	return 0;
-}
-
-/* Those that follow without a gap move up, as far as that brings them nearer to where they belong. */
-void policy_forget(struct policy *p, ino_id file)
-{
-	if (!p->files_count)
-		return;
-	size_t mask = p->files_size - 1, hole = slot_find(p, file);
-	if (!p->files[hole])
-		return;
-	p->files_count--;
-	for (size_t i = (hole + 1) & mask; p->files[i]; i = (i + 1) & mask) {
-		if (((i - slot_of(p, p->files[i])) & mask) < ((i - hole) & mask))
-			continue;
-		p->files[hole] = p->files[i];
-		hole = i;
-	}
-	p->files[hole] = 0;
-}
-
-enum publish_method policy_of_file(const struct policy *p, ino_id file)
-{
-	return p->files_count && p->files[slot_find(p, file)] ? PUBLISH_TWO_PHASE : PUBLISH_ONE_PHASE;
+	return ret;
 }

@@ -3,14 +3,15 @@
  * one themselves. "two-phase": an operation there returns when all slaves have accepted it, or fails. "one-phase": it returns at once, slaves follow each at its
  * own pace. "auto", and where nothing is said: the rule of the house, which is one phase for what programs do one by one in the mount, two phase for a batch.
  *
- * What a file's directory is the kernel does not say once it is open, so files that were looked up in a two-phase directory are remembered until the kernel
- * forgets them; the last directory in which a file was seen counts.
+ * What a file's directory is the kernel does not say once it is open; the names by which it was given to the kernel tell (known.h). If one of them is in a
+ * two-phase directory, that holds.
  *
  * On the mount's thread.
  */
 #ifndef MASTER_POLICY_H
 #define MASTER_POLICY_H
 
+#include "master/known.h"
 #include "master/live.h"
 
 #define POLICY_XATTR "user.drsfs.publish"
@@ -28,10 +29,7 @@ int policy_of_directory(struct policy *, struct live *, struct txn *, ino_id dir
 /* A directory was moved, or its attribute changed: nothing that was found out before counts any more. */
 void policy_changed(struct policy *);
 
-/* The kernel has learnt of a file by a name in this directory. -ENOMEM. */
-int policy_saw(struct policy *, struct live *, struct txn *, ino_id directory, ino_id file);
-void policy_forget(struct policy *, ino_id file);
-/* What holds for a file's content and attributes. */
-enum publish_method policy_of_file(const struct policy *, ino_id file);
+/* What holds for a file's content and attributes; NULL: the kernel does not have it. */
+int policy_of_file(struct policy *, struct live *, struct txn *, const struct known_node *, enum publish_method *ret_method);
 
 #endif

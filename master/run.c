@@ -319,6 +319,18 @@ static int begin_node(struct master_daemon *d)
 	return error < 0 ? error : begin_members(d);
 }
 
+static enum drs_require required(const struct config *config)
+{
+	switch (config->two_phase_require) {
+	case CONFIG_REQUIRE_ALL:
+		return DRS_REQUIRE_ALL;
+	case CONFIG_REQUIRE_CONNECTED:
+		return DRS_REQUIRE_CONNECTED;
+	default:
+		return DRS_REQUIRE_COUNT;
+	}
+}
+
 static int begin_mount(struct master_daemon *d)
 {
 	struct master_mount_options options = {
@@ -330,6 +342,7 @@ static int begin_mount(struct master_daemon *d)
 		.retain_versions = d->config->retain_versions,
 		.retain_ms = d->config->retain_ms,
 		.inline_bytes_max = DRS_INLINE_BYTES_MAX,
+		.strict = { .timeout_ms = d->config->two_phase_timeout_ms, .require = required(d->config), .count = d->config->two_phase_require },
 	};
 	struct master_mount_listener listener = { .user = d, .published = on_published, .propose = on_propose, .decided = on_decided, .ended = on_mount_ended };
 	int error = master_mount_new(d->store, &options, &listener, &d->mount);

@@ -16,6 +16,7 @@
 #include "master/known.h"
 #include "master/names.h"
 #include "master/publish.h"
+#include "master/strict.h"
 
 #define KERNEL_MAY_CACHE 1e9          /* seconds: nobody but the kernel changes the tree */
 #define REQUEST_BYTES_MAX (1u << 20)
@@ -73,6 +74,8 @@ struct master_mount {
 	size_t errands;                /* of which the helper has not come back */
 	struct calls calls;
 	struct dropping *dropping;
+	struct policy *policy;
+	struct strict strict;          /* an operation in a two-phase directory */
 	struct job *job, *jobs;        /* the commit that is under way, and those that wait for their turn */
 	struct deferred *deferred, **deferred_last;
 	bool defer;                    /* the request that is being served is to be deferred */
@@ -103,6 +106,10 @@ void serve_reply(fuse_req_t, int ret);
 /* A node for the kernel to keep, by this name: it counts as given. Who cannot hand it over takes it back by serve_entry_lost. */
 int serve_entry(struct tree *, const struct name *, ino_id, struct fuse_entry_param *ret_entry);
 void serve_entry_lost(struct tree *, uint64_t id);
+void serve_reply_entry(fuse_req_t, const struct name *, ino_id);
+void serve_reply_attributes(fuse_req_t, uint64_t id);
+/* The kernel has the same entries under their new names, without asking again. */
+void serve_renamed(struct tree *, const struct name *from, const struct name *to, ino_id moved, ino_id back);
 /* The file that a node id stands for. Of one that has changed since: *ret_old, or, where NULL is given for that, -ESTALE. Hidden ones: -EROFS. */
 int serve_node(struct tree *, uint64_t id, ino_id *ret_ino, const struct known_old **ret_old);
 /* Its node: as it was for who has the old id. */

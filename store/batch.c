@@ -325,7 +325,7 @@ int batch_admit(struct txn *txn, uint32_t id)
 
 static struct merge merge_onto(struct txn *txn, const struct batch_info *info, version_t now)
 {
-	return (struct merge){ txn, batch_draft(info->id), batch_waiting(info->id), info->base, now };
+	return (struct merge){ txn, batch_draft(info->id), batch_waiting(info->id), info->base, now, info->transient };
 }
 
 static int rebase_key(const struct merge *m, version_t at, const struct record_key *key, struct buffer *scratch)

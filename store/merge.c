@@ -352,12 +352,12 @@ static bool has_live_drafts(struct txn *txn)
 
 bool merge_differs(const struct merge *m)
 {
-	return m->base != m->now || has_live_drafts(m->txn);
+	return m->base != m->now || (!m->transient && has_live_drafts(m->txn));
 }
 
 int merge_check(const struct merge *m, batch_conflict *conflict, void *user)
 {
-	struct check c = { .m = m, .live_drafts = has_live_drafts(m->txn) };
+	struct check c = { .m = m, .live_drafts = !m->transient && has_live_drafts(m->txn) };
 	struct view merged = { .version = m->now, .draft = VERSION_DRAFT, .below = m->draft };
 	int waiting = 0, finished = record_cursor_new(m->txn, merged, &c.all);
 	if (finished)

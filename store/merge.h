@@ -13,6 +13,7 @@ struct merge {
 	version_t waiting; /* and those that are not */
 	version_t base;    /* what they were written on */
 	version_t now;     /* what they are to stand on */
+	bool transient;    /* an operation's of the live tree: what waits there does not stand against it */
 };
 
 enum merge_outcome {

@@ -127,26 +127,18 @@ Test(policy, has_three_values)
 		cr_expect_not(policy_value_valid((struct slice){ bad[i], strlen(bad[i]) }), "%s", bad[i]);
 }
 
-/* Against a plain array, so that the table's own arrangement is tried out. */
-Test(policy, remembers_the_files_of_two_phase_directories)
+Test(policy, holds_for_a_file_that_has_one_name_there)
 {
-	enum { FILES = 4000 };
-	static bool expected[FILES];
 	ino_id strict = directory(INO_ROOT, "strict"), lax = directory(INO_ROOT, "lax");
+	struct known_place elsewhere = { .parent = strict, .cookie = 20 };
+	struct known_node node = { .ino = 77, .places_count = 1, .first = { .parent = lax, .cookie = 16 }, .more = &elsewhere };
+	enum publish_method method;
 	say(strict, "two-phase");
-	srandom(7);
-	for (int n = 0; n < 50000; n++) {
-		ino_id file = (ino_id)(random() % FILES);
-		int what = (int)(random() % 3);
-		if (what == 0)
-			cr_assert(zero(int, policy_saw(policy, &live, txn_now(), strict, file + 1)));
-		else if (what == 1)
-			cr_assert(zero(int, policy_saw(policy, &live, txn_now(), lax, file + 1)));
-		else
-			policy_forget(policy, file + 1);
-		expected[file] = what == 0;
-		if (n % 1000 == 0)
-			for (size_t i = 0; i < FILES; i++)
-				cr_assert(eq(int, policy_of_file(policy, i + 1) == PUBLISH_TWO_PHASE, expected[i]), "file %zu after %d", i, n);
-	}
+	cr_assert(zero(int, policy_of_file(policy, &live, txn_now(), &node, &method)));
+	cr_expect(eq(int, method, PUBLISH_ONE_PHASE));
+	node.places_count = 2;
+	cr_assert(zero(int, policy_of_file(policy, &live, txn_now(), &node, &method)));
+	cr_expect(eq(int, method, PUBLISH_TWO_PHASE));
+	cr_assert(zero(int, policy_of_file(policy, &live, txn_now(), NULL, &method)));
+	cr_expect(eq(int, method, PUBLISH_ONE_PHASE));
 }

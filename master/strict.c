@@ -1,0 +1,289 @@
+/*
+ * Two phase for plain programs (R5): an operation in a two-phase directory (policy.h) returns when all slaves have accepted it, or fails and has changed nothing.
+ *
+ * It is done on trial: what it finishes in the live tree goes into the draft of a batch of its own instead of the pending version, and its answer is held. Then
+ * that batch is committed like any other (job.c), and the answer goes out with the decision. Others see the tree as it was until then.
+ *
+ *   request --strict_name, strict_node, strict_file--> trial --handler, strict_hold--> (nothing to commit: answered)
+ *                                                                '--strict_end--> a job of the batch --decided--> answered
+ *
+ * One at a time: who comes while a commit is under way is deferred, as are the requests of others that would change the same (live.h).
+ *
+ * After an abort the store has nothing to undo, since nobody reads the batch's draft. What memory and the kernel hold has: nodes that the operation left without a
+ * name are taken up again, and a file whose content was refused goes on under a new id (known.h), so that who opens it anew finds what it was.
+ */
+#include "master/strict.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "drsfs/error.h"
+#include "master/serve.h"
+
+#define DROP_WORK SIZE_MAX /* a batch of one operation is small */
+
+/* --- the beginning */
+
+static int trial_begin(struct master_mount *m)
+{
+	struct live *live = &m->main.live;
+	struct batch_info info;
+	struct txn *txn;
+	int ret = publish_settle(&m->publish);
+	if (m->parked_count)
+		serve_commit(m);
+	if (ret == 0)
+		ret = work_change(&m->work, 0, true, &txn);
+	struct node_time now = time_now();
+	if (ret == 0)
+		ret = batch_begin(txn, "", true, now.seconds * 1000000000 + now.nanoseconds, &info);
+	if (ret < 0)
+		return ret;
+	m->strict.trial = true;
+	m->strict.batch = info.id;
+	live->finished_draft = batch_draft(info.id);
+	live->base = info.base;
+	live->trial = true;
+	return 0;
+}
+
+static int begin(struct tree *t, enum publish_method method)
+{
+	struct master_mount *m = t->mount;
+	if (method != PUBLISH_TWO_PHASE || m->strict.trial)
+		return 0;
+	return m->job || m->jobs || m->strict.request ? DEFERRED : trial_begin(m);
+}
+
+int strict_name(struct tree *t, ino_id directory)
+{
+	enum publish_method method;
+	struct txn *txn;
+	if (t->batch || t->mount->ending)
+		return 0;
+	int ret = live_read(&t->live, &txn);
+	if (ret == 0)
+		ret = policy_of_directory(t->mount->policy, &t->live, txn, directory, &method);
+	return ret < 0 ? ret : begin(t, method);
+}
+
+static int file_method(struct tree *t, ino_id ino, enum publish_method *ret_method)
+{
+	struct txn *txn;
+	int ret = live_read(&t->live, &txn);
+	return ret < 0 ? ret : policy_of_file(t->mount->policy, &t->live, txn, known_find(&t->known, ino), ret_method);
+}
+
+bool strict_concerns(struct tree *t, ino_id ino)
+{
+	enum publish_method method;
+	return !t->batch && file_method(t, ino, &method) == 0 && method == PUBLISH_TWO_PHASE;
+}
+
+int strict_file(struct tree *t, ino_id ino)
+{
+	enum publish_method method;
+	if (t->batch || t->mount->ending)
+		return 0;
+	int ret = file_method(t, ino, &method);
+	if (ret == 0)
+		ret = begin(t, method);
+	t->mount->strict.content |= t->mount->strict.trial;
+	return ret;
+}
+
+int strict_node(struct tree *t, ino_id ino)
+{
+	struct txn *txn;
+	struct node node;
+	enum publish_method method;
+	if (t->batch || t->mount->ending || draft_is_drafted(draft_find(&t->live, ino)))
+		return 0; /* of what is being written it becomes part, and is judged with it */
+	int ret = live_read(&t->live, &txn);
+	if (ret == 0)
+		ret = node_live(&t->live, txn, ino, &node);
+	if (ret < 0)
+		return ret;
+	if (S_ISDIR(node.mode))
+		return strict_name(t, ino);
+	ret = file_method(t, ino, &method);
+	return ret < 0 ? ret : begin(t, method);
+}
+
+/* --- the answer */
+
+static bool hold(fuse_req_t req, enum strict_answer answer)
+{
+	struct strict *s = &tree_of(req)->mount->strict;
+	if (!s->trial)
+		return false;
+	s->request = req;
+	s->answer = answer;
+	return true;
+}
+
+bool strict_hold(fuse_req_t req)
+{
+	return hold(req, STRICT_DONE);
+}
+
+bool strict_hold_attributes(fuse_req_t req, uint64_t id)
+{
+	tree_of(req)->mount->strict.id = id;
+	return hold(req, STRICT_ATTRIBUTES);
+}
+
+static void keep_name(struct strict_name_kept *kept, const struct name *name)
+{
+	memcpy(kept->text, name->text.data, name->text.size);
+	kept->name = (struct name){ name->parent, { kept->text, name->text.size } };
+}
+
+bool strict_hold_entry(fuse_req_t req, const struct name *name, ino_id ino)
+{
+	struct strict *s = &tree_of(req)->mount->strict;
+	keep_name(&s->to, name);
+	s->id = ino;
+	return hold(req, STRICT_ENTRY);
+}
+
+bool strict_hold_renamed(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id back)
+{
+	struct strict *s = &t->mount->strict;
+	if (!s->trial)
+		return false;
+	keep_name(&s->from, from);
+	keep_name(&s->to, to);
+	s->moved = moved;
+	s->back = back;
+	return true;
+}
+
+/* What programs hear of an abort: that it was not done, by whoever decided so. */
+static int error_heard(int error)
+{
+	switch (error) {
+	case -ETIMEDOUT:
+	case -ENOSPC:
+		return error;
+	default:
+		return -ECANCELED;
+	}
+}
+
+static void answer(struct master_mount *m, int error)
+{
+	struct strict *s = &m->strict;
+	fuse_req_t req = s->request;
+	s->request = NULL;
+	if (error < 0)
+		serve_reply(req, error_heard(error));
+	else if (s->answer == STRICT_ENTRY)
+		serve_reply_entry(req, &s->to.name, s->id);
+	else if (s->answer == STRICT_ATTRIBUTES)
+		serve_reply_attributes(req, s->id);
+	else
+		serve_reply(req, 0);
+}
+
+/* --- the end */
+
+/* The nodes that it has changed, while the batch is there to tell. */
+static int note_nodes(struct master_mount *m, struct txn *txn)
+{
+	struct record_key key = { .size = 0 };
+	int more;
+	buffer_clear(&m->strict.nodes);
+	while ((more = version_change_next(txn, batch_draft(m->strict.batch), &key)) == 1)
+		if (record_key_kind(&key) == RECORD_NODE)
+			buffer_add_be64(&m->strict.nodes, record_key_ino(&key));
+	return more < 0 ? more : m->strict.nodes.failed ? -ENOMEM : 0;
+}
+
+/* In memory such a node is what the operation made of it. */
+static int undo_node(struct live *live, ino_id ino)
+{
+	struct draft *d = draft_find(live, ino);
+	if (d && d->drafted)
+		return draft_bury(live, d);
+	if (d && d->edit)
+		draft_edit_drop(live, d);
+	return 0;
+}
+
+static int undo(struct master_mount *m)
+{
+	struct strict *s = &m->strict;
+	struct live *live = &m->main.live;
+	struct buffer notices = BUFFER_INIT;
+	struct reader nodes = reader_of(buffer_slice(&s->nodes));
+	struct txn *txn;
+	int ret = work_change(&m->work, 0, true, &txn);
+	while (ret == 0 && reader_left(&nodes))
+		ret = undo_node(live, read_be64(&nodes));
+	if (ret == 0 && s->content) {
+		ret = changed_by(&m->main, txn, txn_state(txn)->current, batch_draft(s->batch), &notices);
+		notices_send(&m->main, &notices);
+	}
+	return ret;
+}
+
+static void trial_over(struct master_mount *m)
+{
+	struct live *live = &m->main.live;
+	m->strict.trial = live->trial = live->finished = false;
+	live->finished_draft = live->base = VERSION_NONE;
+}
+
+static void strict_clear(struct strict *s)
+{
+	buffer_fini(&s->nodes);
+	*s = (struct strict){ 0 };
+}
+
+static void committed(void *user, const struct batch_outcome *outcome)
+{
+	struct master_mount *m = user;
+	struct strict *s = &m->strict;
+	if (outcome->error < 0) {
+		work_broken_by(&m->work, undo(m));
+		batches_forget(m, s->batch, NULL, NULL);
+	} else if (s->moved) {
+		serve_renamed(&m->main, &s->from.name, &s->to.name, s->moved, s->back);
+	}
+	policy_changed(m->policy);
+	answer(m, outcome->error);
+	strict_clear(s);
+	serve_deferred(m);
+}
+
+/* Nothing was changed, or it has failed: there is nothing to ask anybody. */
+static void drop(struct master_mount *m, struct txn *txn)
+{
+	struct strict *s = &m->strict;
+	bool done;
+	int ret = batch_drop(txn, s->batch, DROP_WORK, &done);
+	work_broken_by(&m->work, ret);
+	if (s->request)
+		answer(m, ret);
+	strict_clear(s);
+}
+
+void strict_end(struct master_mount *m)
+{
+	struct strict *s = &m->strict;
+	struct record_key key = { .size = 0 };
+	struct txn *txn;
+	if (!s->trial)
+		return;
+	trial_over(m);
+	int ret = work_change(&m->work, 0, true, &txn);
+	if (ret == 0)
+		ret = note_nodes(m, txn);
+	if (ret == 0 && s->request && version_change_next(txn, batch_draft(s->batch), &key) == 1) {
+		batches_commit(m, s->batch, &m->publish.options.strict, committed, m);
+		return;
+	}
+	if (work_broken_by(&m->work, ret) == 0)
+		drop(m, txn);
+}

@@ -1,0 +1,55 @@
+/*
+ * Operations in two-phase directories (strict.c). On the mount's thread. For trees of batches, which are committed as a whole, nothing here does anything.
+ */
+#ifndef MASTER_STRICT_H
+#define MASTER_STRICT_H
+
+#include <fuse_lowlevel.h>
+
+#include "master/names.h"
+#include "master/policy.h"
+
+struct tree;
+struct master_mount;
+
+enum strict_answer { STRICT_DONE, STRICT_ENTRY, STRICT_ATTRIBUTES };
+
+struct strict_name_kept {
+	struct name name;
+	char text[NAME_BYTES_MAX];
+};
+
+struct strict {
+	bool trial;                     /* a request is being served on trial */
+	bool content;                   /* it finishes a file's content */
+	uint32_t batch;                 /* what it changes */
+	fuse_req_t request;             /* whose answer is held; NULL: none is */
+	enum strict_answer answer;
+	uint64_t id;                    /* whose attributes, or (an entry) which inode */
+	struct strict_name_kept from, to;
+	ino_id moved, back;             /* renamed; 0: it was no rename */
+	struct buffer nodes;            /* be64 each: what it has changed */
+};
+
+/*
+ * Called by a handler before it changes a name in a directory, a node's attributes, or (strict_file) publishes a file's content. 0: go on, perhaps on trial from now on.
+ * DEFERRED: the request is to be served again later.
+ */
+int strict_name(struct tree *, ino_id directory);
+int strict_node(struct tree *, ino_id);
+int strict_file(struct tree *, ino_id);
+
+/* Is its content judged when it is closed? */
+bool strict_concerns(struct tree *, ino_id);
+
+/* Success is to be answered: true: on trial, it is held. */
+bool strict_hold(fuse_req_t);
+bool strict_hold_entry(fuse_req_t, const struct name *, ino_id);
+bool strict_hold_attributes(fuse_req_t, uint64_t id);
+/* A rename, before strict_hold. */
+bool strict_hold_renamed(struct tree *, const struct name *from, const struct name *to, ino_id moved, ino_id back);
+
+/* The handler has returned. */
+void strict_end(struct master_mount *);
+
+#endif
