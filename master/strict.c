@@ -92,12 +92,13 @@ int strict_file(struct tree *t, ino_id ino)
 	return ret;
 }
 
-int strict_node(struct tree *t, ino_id ino)
+int strict_node(struct tree *t, ino_id ino, bool content)
 {
 	struct txn *txn;
 	struct node node;
 	enum publish_method method;
-	if (t->batch || t->mount->ending || draft_is_drafted(draft_find(&t->live, ino)))
+	const struct draft *d = draft_find(&t->live, ino);
+	if (t->batch || t->mount->ending || draft_is_drafted(d) || (content && d && d->writers))
 		return 0; /* of what is being written it becomes part, and is judged with it */
 	int ret = live_read(&t->live, &txn);
 	if (ret == 0)

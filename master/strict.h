@@ -36,7 +36,7 @@ struct strict {
  * DEFERRED: the request is to be served again later.
  */
 int strict_name(struct tree *, ino_id directory);
-int strict_node(struct tree *, ino_id);
+int strict_node(struct tree *, ino_id, bool content); /* 'content': its size, too */
 int strict_file(struct tree *, ino_id);
 
 /* Is its content judged when it is closed? */

@@ -1,0 +1,128 @@
+#!/bin/bash
+# Two-phase directories: plain programs get the guarantee of a batch. What all slaves accept is there when the call returns; what one refuses fails, and the tree
+# is as before, everywhere. (R5, R4.3, R4.5, F2)
+. "$(dirname "$0")/../lib/lib.sh"
+scenario "two-phase directories"
+cat >"$T/check" <<'EOF'
+#!/bin/sh
+found=$(grep -rl BAD "$DRSFS_TREE/strict" 2>/dev/null; find "$DRSFS_TREE/strict" -name '*bad*' -o -perm 0666 -type f; test ! -e "$DRSFS_TREE/strict/guard" || test -e "$DRSFS_TREE/strict/needed" || echo "needed is gone")
+[ -z "$found" ] || { echo "not wanted: $found"; exit 1; }
+EOF
+chmod +x "$T/check"
+export SLAVE2_OPTS="--check $T/check" MASTER_OPTS='--two-phase-timeout 2s --link-timeout 1s --beat-interval 200ms'
+up 2
+mkdir "$M/strict" "$M/strict/sub" "$M/lax" && echo needed >"$M/strict/needed" && : >"$M/strict/guard"
+equal
+
+step "the attribute"
+check "only directories have it" refused 'Invalid argument' setfattr -n user.drsfs.publish -v two-phase "$M/strict/needed"
+check "it has three values" refused 'Invalid argument' setfattr -n user.drsfs.publish -v both "$M/strict"
+check "it is set" setfattr -n user.drsfs.publish -v two-phase "$M/strict"
+check "and replicated" eval 'cluster wait && getfattr -n user.drsfs.publish "$S1/strict" | grep -q two-phase'
+
+# The call returns with the decision; slaves show it a moment later.
+has() { [ "$(cat "$S1/$1")" = "$2" ] && [ "$(cat "$S2/$1")" = "$2" ]; }
+everywhere() { cluster wait >/dev/null && has "$@"; }
+nowhere() { [ ! -e "$M/$1" ] && [ ! -e "$S1/$1" ] && [ ! -e "$S2/$1" ]; }
+as_before() { has "$1" "$2" && [ "$(cat "$M/$1")" = "$2" ]; }
+put() { echo "$2" >"$T/content" && cp "$T/content" "$M/$1"; }
+
+step "what is accepted"
+for file in strict/a strict/sub/b; do
+	check "$file: written by cp" put $file one
+	check "$file: on both" everywhere $file one
+	check "$file: written again" put $file two
+	check "$file: on both" everywhere $file two
+done
+check "mkdir" eval 'mkdir "$M/strict/d" && cluster wait && [ -d "$S1/strict/d" ] && [ -d "$S2/strict/d" ]'
+check "below it, too" eval 'put strict/d/c three && everywhere strict/d/c three'
+check "rename" eval 'mv "$M/strict/a" "$M/strict/d/a" && everywhere strict/d/a two && cluster wait && [ ! -e "$S1/strict/a" ]'
+check "rename over" eval 'mv "$M/strict/d/a" "$M/strict/d/c" && everywhere strict/d/c two'
+check "chmod" eval 'chmod 600 "$M/strict/d/c" && cluster wait && [ "$(stat -c %a "$S2/strict/d/c")" = 600 ]'
+check "truncate" eval 'truncate -s 1 "$M/strict/d/c" && cluster wait && [ "$(stat -c %s "$S2/strict/d/c")" = 1 ]'
+check "link" eval 'ln "$M/strict/d/c" "$M/strict/link" && cluster wait && [ "$(stat -c %h "$S1/strict/link")" = 2 ]'
+check "symlink" eval 'ln -s d/c "$M/strict/symlink" && cluster wait && [ "$(readlink "$S1/strict/symlink")" = d/c ]'
+check "fifo" eval 'mkfifo "$M/strict/fifo" && cluster wait && [ -p "$S2/strict/fifo" ]'
+check "attribute" eval 'setfattr -n user.x -v y "$M/strict/link" && cluster wait && [ "$(getfattr --only-values -n user.x "$S1/strict/d/c")" = y ]'
+check "unlink" eval 'rm "$M/strict/link" "$M/strict/symlink" "$M/strict/fifo" && cluster wait && [ ! -e "$S1/strict/link" ] && [ ! -e "$S2/strict/fifo" ]'
+check "rmdir" eval 'rm -r "$M/strict/d" && cluster wait && [ ! -e "$S1/strict/d" ]'
+check "fsync" eval 'dd if=/dev/zero of="$M/strict/zeros" bs=64K count=8 conv=fsync status=none && cluster wait && [ "$(stat -c %s "$S2/strict/zeros")" = 524288 ]'
+check "a large file" eval 'seq 1 3000000 >"$T/large" && cp "$T/large" "$M/strict/large" && cluster wait && cmp "$T/large" "$S2/strict/large" && cmp "$T/large" "$S1/strict/large"'
+check "a tree" eval 'rsync -a --exclude "*bad*" "$root/man" "$root/packaging" "$M/strict/"'
+equal
+
+step "what is refused fails, and nothing has changed"
+put strict/a good && cluster wait
+check "new content: close fails" refused 'Operation canceled' put strict/a BAD
+check "it is as before" as_before strict/a good
+check "its size and time, too" eval '[ "$(stat -c %s "$M/strict/a")" = 5 ] && [ "$(stat -c %Y "$M/strict/a")" = "$(stat -c %Y "$S1/strict/a")" ]'
+check "good content is taken again" eval 'put strict/a better && cluster wait && as_before strict/a better'
+check "a new file" refused 'Operation canceled' put strict/new BAD
+check "it is nowhere" nowhere strict/new
+check "its name can be had" eval 'put strict/new fine && cluster wait && as_before strict/new fine'
+check "fsync" refused 'Operation canceled' dd if="$T/check" of="$M/strict/a" bs=64K conv=fsync,notrunc status=none oflag=append
+check "it is as before" as_before strict/a better
+check "mkdir" refused 'Operation canceled' mkdir "$M/strict/bad"
+check "it is nowhere" nowhere strict/bad
+check "rename" refused 'Operation canceled' mv "$M/strict/a" "$M/strict/bad"
+check "it is as before" eval 'as_before strict/a better && nowhere strict/bad'
+check "rename into it" eval 'put lax/a-bad-one x; refused "Operation canceled" mv "$M/lax/a-bad-one" "$M/strict/" && [ -e "$M/lax/a-bad-one" ] && nowhere strict/a-bad-one'
+check "link" refused 'Operation canceled' ln "$M/strict/a" "$M/strict/bad"
+check "symlink" refused 'Operation canceled' ln -s a "$M/strict/bad"
+check "fifo" refused 'Operation canceled' mkfifo "$M/strict/bad"
+check "chmod" refused 'Operation canceled' chmod 666 "$M/strict/a"
+check "the mode is as before" eval '[ "$(stat -c %a "$M/strict/a")" = "$(stat -c %a "$S1/strict/a")" ] && [ "$(stat -c %a "$M/strict/a")" != 666 ]'
+check "unlink" refused 'Operation canceled' rm "$M/strict/needed"
+check "it is as before" as_before strict/needed needed
+exec 3<"$M/strict/needed"
+check "unlink of an open file" refused 'Operation canceled' rm "$M/strict/needed"
+check "who has it open reads it" eval '[ "$(cat <&3)" = needed ]'
+exec 3<&-
+check "it is as before" as_before strict/needed needed
+check "and can be written" eval 'put strict/needed more && cluster wait && as_before strict/needed more'
+check "rename away" refused 'Operation canceled' mv "$M/strict/needed" "$M/lax/"
+check "rename over it" eval 'put lax/other BAD && refused "Operation canceled" mv "$M/lax/other" "$M/strict/needed" && as_before strict/needed more && [ "$(cat "$M/lax/other")" = BAD ]'
+check "history tells why" eval 'drsfs log | grep aborted | grep -q "refused by slave2: not wanted"'
+equal
+
+step "other directories go on as ever"
+setfattr -n user.drsfs.publish -v one-phase "$M/strict/sub"
+check "one-phase below two-phase" put strict/sub/loose fine
+kill -STOP "$(pid slave1)"
+check "with a slave that does not answer: time is up" refused 'Connection timed out' put strict/a late
+check "it is as before" eval '[ "$(cat "$M/strict/a")" = better ] && [ "$(cat "$S2/strict/a")" = better ]'
+check "elsewhere nobody waits" eval 'put lax/now x && put strict/sub/now x && cluster wait slave2 && [ -e "$S2/lax/now" ]'
+kill -CONT "$(pid slave1)"
+check "it is back" await 20 eval 'put strict/a back'
+setfattr -n user.drsfs.publish -v auto "$M/strict/sub"
+equal
+
+step "many at once, and beside batches"
+writer() { local i; for i in {1..25}; do put_one "strict/file-$1" "$1-$i" || return; done; }
+put_one() { echo "$2" >"$T/content-${1//\//-}" && cp "$T/content-${1//\//-}" "$M/$1"; }
+writers=()
+for i in 1 2 3 4; do writer $i & writers+=($!); done
+for i in 1 2 3; do
+	check "a batch is committed meanwhile" eval 'begin beside-$i && echo $i >"$view/strict/batch-$i" && echo $i >"$view/lax/batch-$i" && drsfs batch commit beside-$i'
+	put lax/live-$i x
+done
+for i in "${writers[@]}"; do check "a writer ends well" wait "$i"; done
+check "the last of each is there" eval 'for i in 1 2 3 4; do as_before strict/file-$i $i-25 || exit; done'
+equal
+
+step "the master is killed in the middle"
+put strict/a before && cluster wait
+kill -STOP "$(pid slave1)"
+cp "$T/large" "$M/strict/a" 2>/dev/null &
+copier=$!
+await 10 eval 'drsfs batch list >/dev/null && [ "$(jobs -r | wc -l)" -ge 1 ]'
+sleep 0.3
+cluster kill master
+kill -CONT "$(pid slave1)"
+wait $copier 2>/dev/null
+check "it starts again" cluster start master
+check "all are as before" await 10 as_before strict/a before
+check "the attribute still holds" refused 'Operation canceled' put strict/a BAD
+check "no batch is left" eval '[ -z "$(drsfs batch list)" ]'
+equal
+sound master slave1 slave2
