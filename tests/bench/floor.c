@@ -1,8 +1,8 @@
 /*
  * The floor under propagation: what two synced LMDB commits with a UDP round trip between them cost on this machine, with a record of
- * 1 KiB and nothing else. One process commits and sends, others receive, commit and answer; each answer is a sample.
+ * 1 KiB (or RECORDS of them a commit) and nothing else. One process commits and sends, others receive, commit and answer; each answer is a sample.
  *
- *   floor ROUNDS DIRECTORY [SLAVES]
+ *   floor ROUNDS DIRECTORY [SLAVES [RECORDS]]
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -63,13 +63,17 @@ static void meet(int from, int to)
 	check(getsockname(to, (struct sockaddr *)&address, &size) < 0 || connect(from, (struct sockaddr *)&address, size) < 0 ? errno : 0, "connect");
 }
 
-static void commit(const struct store *store, uint64_t number, void *content, size_t size)
+static size_t records = 1; /* a commit */
+
+static void commit(const struct store *store, uint64_t round, void *content, size_t size)
 {
 	MDB_txn *txn;
-	MDB_val key = { sizeof(number), &number }, value = { size, content };
-	number %= 1000;
 	check(mdb_txn_begin(store->env, NULL, 0, &txn), "begin");
-	check(mdb_put(txn, store->dbi, &key, &value, 0), "put");
+	for (size_t i = 0; i < records; i++) {
+		uint64_t number = (round + i) % 1000;
+		MDB_val key = { sizeof(number), &number }, value = { size, content };
+		check(mdb_put(txn, store->dbi, &key, &value, 0), "put");
+	}
 	check(mdb_txn_commit(txn), "commit");
 }
 
@@ -92,11 +96,12 @@ static void __attribute__((noreturn)) answer(int fd, const char *dir)
 
 int main(int argc, char **argv)
 {
-	size_t rounds = argc >= 3 ? strtoul(argv[1], NULL, 10) : 0, slaves = argc == 4 ? strtoul(argv[3], NULL, 10) : 1;
+	size_t rounds = argc >= 3 ? strtoul(argv[1], NULL, 10) : 0, slaves = argc >= 4 ? strtoul(argv[3], NULL, 10) : 1;
 	char datagram[1024];
 	int masters[SLAVES_MAX];
-	if (!rounds || !slaves || slaves > SLAVES_MAX) {
-		fprintf(stderr, "usage: floor ROUNDS DIRECTORY [SLAVES]\n");
+	records = argc >= 5 ? strtoul(argv[4], NULL, 10) : 1;
+	if (!rounds || !slaves || slaves > SLAVES_MAX || !records) {
+		fprintf(stderr, "usage: floor ROUNDS DIRECTORY [SLAVES [RECORDS]]\n");
 		return 2;
 	}
 	for (size_t i = 0; i < slaves; i++) {
