@@ -25,9 +25,18 @@ bool hidden_reserved(ino_id parent, const char *name)
 	return parent == INO_ROOT && strcmp(name, HIDDEN_NAME) == 0;
 }
 
+/* Only its owner's own processes may enter a user's mount, and fusermount3, which mounts for users, is root's. */
+bool hidden_takes_views(const struct master_mount *m)
+{
+	return geteuid() == 0 || m->publish.options.allow_other;
+}
+
 void hidden_path(const struct master_mount *m, uint32_t id, char *path, size_t size)
 {
-	snprintf(path, size, "%s/" HIDDEN_NAME "/" BATCHES_NAME "/%" PRIu32, m->main.mountpoint, id);
+	if (!hidden_takes_views(m))
+		snprintf(path, size, "%s/" BATCHES_NAME "/%" PRIu32, store_dir(m->work.store), id);
+	else
+		snprintf(path, size, "%s/" HIDDEN_NAME "/" BATCHES_NAME "/%" PRIu32, m->main.mountpoint, id);
 }
 
 static void attributes(uint64_t id, struct stat *ret_stat)

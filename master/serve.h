@@ -164,6 +164,8 @@ bool hidden_reserved(ino_id parent, const char *name);      /* nobody may make t
 int hidden_lookup(fuse_req_t, fuse_ino_t parent, const char *name);
 void hidden_getattr(fuse_req_t, fuse_ino_t);
 void hidden_readdir(fuse_req_t, fuse_ino_t, size_t size, off_t, bool plus);
+/* Views of batches are mounted in there; else in the state directory. */
+bool hidden_takes_views(const struct master_mount *);
 void hidden_path(const struct master_mount *, uint32_t id, char *path, size_t size);
 
 /* ops_attributes.c */

@@ -1,11 +1,14 @@
 /* Sessions: a live tree as a file system that is mounted somewhere, with the table of its operations. What the operations do is in ops_*.c. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "drsfs/mountpoint.h"
 #include "master/serve.h"
 
 #define BACKGROUND_MAX 64      /* requests of the kernel's own (write-back, read-ahead) at once */
@@ -116,8 +119,26 @@ void tree_fini(struct tree *t)
 	*t = (struct tree){ 0 };
 }
 
+/* A directory for a view that cannot be mounted inside the mount. */
+static int outside_make(const char *path)
+{
+	char parent[PATH_MAX];
+	snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(path, '/') - path), path);
+	if ((mkdir(parent, 0700) < 0 && errno != EEXIST) || (mkdir(path, 0700) < 0 && errno != EEXIST))
+		return -errno;
+	return mountpoint_prepare(path);
+}
+
+static bool is_outside(const struct tree *t)
+{
+	return t->batch && !hidden_takes_views(t->mount);
+}
+
 int tree_mount(struct tree *t)
 {
+	int ret = is_outside(t) ? outside_make(t->mountpoint) : 0;
+	if (ret < 0)
+		return ret;
 	errno = 0;
 	if (fuse_session_mount(t->session, t->mountpoint) != 0)
 		return errno ? -errno : -EIO;
@@ -130,6 +151,8 @@ void tree_unmount(struct tree *t)
 {
 	if (t->mounted)
 		fuse_session_unmount(t->session);
+	if (t->mounted && is_outside(t))
+		rmdir(t->mountpoint);
 	t->mounted = false;
 }
 

@@ -39,4 +39,17 @@ check "slave1, that checks, refuses it" await 10 eval 'status | grep -qx "  bad 
 check "and does not show it" as_user test ! -e "$T/own/slave1/bad"
 as_user rm "$T/own/master/bad"
 check "then the next is accepted" as_user "$root/tests/cluster" wait "$T/own"
+# Batches: a view is mounted inside the user's mount, by the user.
+batch() { as_user "$DRSFS" batch "$1" --state "$T/own/state/master" "${@:2}"; }
+check "a batch begins" eval 'view=$(batch begin --name mine) && [ -n "$view" ]'
+check "the user writes into it" as_user cp -r "$root/packaging" "$view/"
+check "nobody sees it" as_user test ! -e "$T/own/master/packaging"
+check "it is committed" batch commit mine
+check "all have it" as_user "$root/tests/cluster" wait "$T/own"
+check "slave1 is the same" as_user diff -r "$root/packaging" "$T/own/slave1/packaging"
+check "one that slave1 refuses" eval 'view=$(batch begin --name no) && as_user touch "$view/bad" && refused "slave1: bad is there" batch commit no'
+check "it is dropped" batch abort no
+check "a two-phase directory" as_user setfattr -n user.drsfs.publish -v two-phase "$T/own/master"
+check "refuses what slave1 refuses" refused 'Operation canceled' as_user mkdir "$T/own/master/bad"
+check "takes the rest" as_user mkdir "$T/own/master/good"
 check "it goes down" as_user "$root/tests/cluster" down "$T/own"
