@@ -1,16 +1,14 @@
 /*
- * What changes behind the kernel's back, by the commit of a batch (in the main mount) or by its move onto a newer version (in its own view):
- * which ids go on standing for
- * what was there, and what the kernel has to forget.
+ * What changes behind the kernel's back, by the commit of a batch (in the main mount) or by its move onto a newer version (in its own view): which
+ * ids go on standing for what was there, and what the kernel has to forget.
  *
  * - Names: their entries go, also those that say that there is nothing; and their directory's cached listing.
  * - Directories, symlinks, special files: the kernel asks for their attributes again.
- * - Regular files, and whatever is gone: the old id stays with who has it (known.h), and the entries that lead to it go, so that the next who
- * asks gets the new one.
+ * - Regular files, and whatever is gone: the old id stays with who has it (known.h), and the entries that lead to it go, so that the next who asks
+ * gets the new one.
  *
  * Lookups and listings hold their directory's lock until the answer is in the caches, and an entry is taken away under the same lock, so no old
- * answer slips in
- * behind. That lock may be waited for, hence the helper.
+ * answer slips in behind. That lock may be waited for, hence the helper.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,7 +1,6 @@
 /*
  * The mount's helper: a thread for what takes kernel locks that may wait for the mount's thread (mounting and unmounting, invalidating what the
- * kernel has
- * cached) and for what would keep it too long. It does one errand after the other.
+ * kernel has cached) and for what would keep it too long. It does one errand after the other.
  *
  * And calls: a queue of things for the mount's thread to do, from any thread.
  */

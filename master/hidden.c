@@ -1,8 +1,7 @@
 /*
- * The synthetic directories of the main mount: .drsfs at the root, which is found by its name but not listed; in it batch, which has a directory
- * for each open
- * batch, on which its view is mounted. They are for the daemon's user, and nobody can change anything in them. The kernel may keep what
- * it is told of them; whoever mounts or unmounts a view tells it what has changed (batches.c).
+ * The synthetic directories of the main mount: .drsfs at the root, which is found by its name but not listed; in it batch, which has a directory for
+ * each open batch, on which its view is mounted. They are for the daemon's user, and nobody can change anything in them. The kernel may keep what it
+ * is told of them; whoever mounts or unmounts a view tells it what has changed (batches.c).
  */
 #include <dirent.h>
 #include <errno.h>

@@ -1,17 +1,15 @@
 /*
  * What the kernel holds of a mount: which nodes it was given and has not forgotten, by which names, and under which id.
  *
- * The kernel caches what is written, and trusts its own size and times of a regular file as long as it knows the file by one id
- * (fs/fuse/inode.c, writeback
- * cache). So a file that changes behind its back, by the commit of a batch, goes on under a new id: the inode number with another epoch. The old
- * id stays with
- * who has it open, and stands for the file as it was.
+ * The kernel caches what is written, and trusts its own size and times of a regular file as long as it knows the file by one id (fs/fuse/inode.c,
+ * writeback cache). So a file that changes behind its back, by the commit of a batch, goes on under a new id: the inode number with another epoch.
+ * The old id stays with who has it open, and stands for the file as it was.
  *
  *   63         62      48 47                                   0
  *   | hidden  |  epoch   |  inode number                       |     hidden: a node of the synthetic directories (hidden.c)
  *
- * Counts are exact: a node is given before the reply goes out, and taken back if that does not arrive. The mount's thread only. About 100 bytes
- * a node.
+ * Counts are exact: a node is given before the reply goes out, and taken back if that does not arrive. The mount's thread only. About 100 bytes a
+ * node.
  */
 #ifndef MASTER_KNOWN_H
 #define MASTER_KNOWN_H

@@ -1,13 +1,10 @@
 /*
- * A live tree: what one of the master's mounts shows, as against what is finished in it. The main mount's is the volume's tree, an open batch's
- * is a tree of its
- * own (R4): the version that it stands on, with what the batch has changed.
+ * A live tree: what one of the master's mounts shows, as against what is finished in it. The main mount's is the volume's tree, an open batch's is a
+ * tree of its own (R4): the version that it stands on, with what the batch has changed.
  *
- * All of it is in the store, in two layers. What is finished stands under the pending version, a batch's under the batch's draft. What is not
- * (files still open
- * for writing, their names if they are new, files that such a name displaced) waits in another draft, which hides the finished record of the
- * same key
- * from this mount only. "Published" below means finished, whichever layer that is.
+ * All of it is in the store, in two layers. What is finished stands under the pending version, a batch's under the batch's draft. What is not (files
+ * still open for writing, their names if they are new, files that such a name displaced) waits in another draft, which hides the finished record of
+ * the same key from this mount only. "Published" below means finished, whichever layer that is.
  *
  * All trees of a mount write through one transaction (work.h). Everything here belongs to the mount's thread.
  */

@@ -1,8 +1,7 @@
 /*
  * The work of one mount's thread: the one write transaction that all its trees (live.h) write through, and the reader that it reads from until
- * something
- * changes. It is begun at the first change after a commit; requests are then served from it, so that they see their own changes; until then they
- * read from a reader that is parked while nothing happens.
+ * something changes. It is begun at the first change after a commit; requests are then served from it, so that they see their own changes; until then
+ * they read from a reader that is parked while nothing happens.
  *
  * A change first checks all that it needs and is admitted (work_change), then writes. A failure while writing leaves half a change behind: the
  * transaction is then 'broken', must not be committed, and the mount ends. That takes a failing disk or memory, not a full disk.
