@@ -41,6 +41,7 @@ struct ask {
 	time_ns asked_at;
 	atomic_uint batch;         /* once it is known; set on the mount's thread */
 	bool commits;              /* a commit, which shows votes */
+	json_t *votes;             /* at the end of it; the node's thread's */
 	json_t *answer;
 };
 
@@ -56,7 +57,6 @@ struct admin {
 		uint32_t batch;    /* 0: none was distributed yet */
 		version_t version;
 		bool cancelled;
-		json_t *votes;     /* at the end of it */
 	} job;
 };
 
@@ -87,6 +87,7 @@ static void ask_free(struct ask *ask)
 	if (ask->next)
 		ask->next->at = ask->at;
 	json_decref(ask->answer);
+	json_decref(ask->votes);
 	free(ask);
 }
 
@@ -116,13 +117,10 @@ static int64_t microseconds_since(time_ns then)
 static void reply_commit(void *user)
 {
 	struct ask *ask = user;
-	struct admin *a = ask->admin;
 	int64_t us = microseconds_since(ask->asked_at);
 	control_when_gone(ask->request, NULL, NULL);
-	if (ask->answer && a->job.votes && a->job.batch == ask->batch) {
-		json_object_set_new(ask->answer, "votes", a->job.votes);
-		a->job.votes = NULL;
-	}
+	if (ask->answer && ask->votes)
+		json_object_set(ask->answer, "votes", ask->votes);
 	if (ask->answer && json_is_true(json_object_get(ask->answer, "ok"))) {
 		json_object_set_new(ask->answer, "ms", json_integer((us + 500) / 1000));
 		json_object_set_new(ask->answer, "us", json_integer(us));
@@ -524,8 +522,6 @@ static void job_begins(void *user)
 {
 	struct proposal *p = user;
 	struct admin *a = p->admin;
-	json_decref(a->job.votes);
-	a->job.votes = NULL;
 	a->job.batch = p->batch;
 	a->job.version = p->version;
 	a->job.cancelled = false;
@@ -673,8 +669,9 @@ void admin_voted(struct admin *a)
 void admin_two_phase_done(struct admin *a, version_t version, int error)
 {
 	if (a->job.version == version) {
-		json_decref(a->job.votes);
-		a->job.votes = votes_json(a);
+		struct ask *ask = asker(a);
+		if (ask && !ask->votes)
+			ask->votes = votes_json(a);
 		a->job.version = VERSION_NONE;
 	}
 	event_del(a->progress);
@@ -713,7 +710,6 @@ void admin_free(struct admin *a)
 		return;
 	while (a->asks)
 		ask_free(a->asks);
-	json_decref(a->job.votes);
 	event_free(a->progress);
 	free(a);
 }

@@ -1,14 +1,17 @@
 /*
  * Commits of batches, one at a time (batches.h). A job goes through
  *
- *   WAITING --> FLUSHING --> PROPOSED --> DECIDED --> (told)
- *                  '--> REFUSED ----------------------^
+ *   FLUSHING --> WAITING --> PROPOSED --> DECIDED --> (told)
+ *                   '--> REFUSED ---------------------^
  *
- *   WAITING   others are before it
  *   FLUSHING  the helper has the kernel hand over what was written in the view
+ *   WAITING   others are before it
  *   REFUSED   the helper looks for the paths that stand against it
  *   PROPOSED  its number is durable; the live tree is held (publish.h) and what the batch changes is frozen (live.h)
  *   DECIDED   durable, too; the live tree goes on; the helper tells the kernel what has changed
+ *
+ * The helper may wait for a directory's lock, which an operation in a two-phase directory may hold that waits for its own job (strict.h). So only a job that is PROPOSED
+ * stands in the way of others; while the helper is at one it stands aside. An operation's job needs no helper.
  *
  * Each durable step is a transaction of its own, so that one for which there is no room changes nothing.
  */
@@ -23,7 +26,7 @@
 #include "master/paths.h"
 #include "master/serve.h"
 
-enum job_state { JOB_WAITING, JOB_FLUSHING, JOB_REFUSED, JOB_PROPOSED, JOB_DECIDED };
+enum job_state { JOB_FLUSHING, JOB_WAITING, JOB_REFUSED, JOB_PROPOSED, JOB_DECIDED };
 
 struct job {
 	struct errand errand;
@@ -41,6 +44,7 @@ struct job {
 	version_t version;
 	bool committed;
 	bool unchanged;          /* it was empty */
+	bool cancelled;          /* before its turn */
 	bool announced, told;    /* to the slaves; to the kernel */
 	struct buffer keys;      /* that stand against it, as paths_of_keys takes them */
 	size_t conflicts;
@@ -76,17 +80,41 @@ static void job_tell(struct job *job)
 
 static void job_next(struct master_mount *m);
 
+static void job_leaves(struct job **list, struct job *job)
+{
+	while (*list && *list != job)
+		list = &(*list)->next;
+	if (*list)
+		*list = job->next;
+}
+
+/* The next may have its turn; and operations that were to wait for all commits. */
+static void job_over(struct master_mount *m)
+{
+	job_next(m);
+	if (!m->job)
+		serve_deferred(m);
+}
+
+static void job_aside(struct job *job)
+{
+	struct master_mount *m = job->mount;
+	if (m->job == job)
+		m->job = NULL;
+	job->next = m->aside;
+	m->aside = job;
+}
+
 static void job_end(struct job *job, int error)
 {
 	struct master_mount *m = job->mount;
 	job->error = error;
 	if (m->job == job)
 		m->job = NULL;
+	job_leaves(&m->aside, job);
 	job_tell(job);
 	job_free(job);
-	job_next(m);
-	if (!m->job)
-		serve_deferred(m); /* operations that were to wait for all commits */
+	job_over(m);
 }
 
 static void job_may_end(struct job *job)
@@ -131,7 +159,9 @@ static void job_refuse(struct job *job, int error, struct view view)
 	job->view = view;
 	job->errand.there = refused_there;
 	job->errand.back = refused_back;
+	job_aside(job);
 	serve_send(job->mount, &job->errand);
+	job_over(job->mount);
 }
 
 /* What is being written in the view, by whoever still has it open. */
@@ -218,10 +248,12 @@ static void job_empty(struct job *job)
 	}
 	job->version = txn_state(txn)->current;
 	job->unchanged = true;
+	job_aside(job);
 	if (t)
 		batches_close(t, false, empty_closed, job);
 	else
 		empty_closed(m, job->id, job);
+	job_over(m);
 }
 
 static int propose(struct job *job, struct txn *txn, struct buffer *ret_delta)
@@ -312,30 +344,42 @@ static void job_propose(struct job *job)
 	buffer_fini(&delta);
 }
 
-static void job_flushed(struct errand *errand)
+/* What is closed in the batch's view is part of it; what is still being written stands against it. */
+static bool view_settled(struct job *job)
 {
-	struct job *job = (struct job *)errand;
 	struct master_mount *m = job->mount;
 	struct tree *t = batches_tree(m, job->id);
-	int ret = m->ending ? -ESHUTDOWN : 0;
-	if (ret == 0 && t && !t->closing) {
-		serve_drain(t);
-		against_writers(job, &t->live);
-		ret = job->conflicts ? -ETXTBSY : draft_settle_all(&t->live);
-	}
+	struct txn *txn;
+	if (!t || t->closing)
+		return true;
+	serve_drain(t);
+	against_writers(job, &t->live);
+	int ret = job->conflicts ? -ETXTBSY : draft_settle_all(&t->live);
 	if (ret == -ETXTBSY) {
-		struct txn *txn;
 		serve_commit(m);
 		ret = work_read(&m->work, &txn);
 		if (ret == 0) {
 			job_refuse(job, -ETXTBSY, live_view(&t->live, txn));
-			return;
+			return false;
 		}
 	}
 	if (ret < 0)
 		job_end(job, ret);
-	else
-		job_propose(job);
+	return ret == 0;
+}
+
+static void job_flushed(struct errand *errand)
+{
+	struct job *job = (struct job *)errand;
+	struct master_mount *m = job->mount;
+	struct job **last = &m->jobs;
+	job_leaves(&m->aside, job);
+	job->next = NULL;
+	job->state = JOB_WAITING;
+	while (*last)
+		last = &(*last)->next;
+	*last = job;
+	job_next(m);
 }
 
 static void job_flush(struct errand *errand)
@@ -362,15 +406,10 @@ static void job_next(struct master_mount *m)
 		job_end(job, ret);
 		return;
 	}
-	job->operation = info.transient && !batches_tree(m, info.id);
-	if (job->operation) {
+	if (job->cancelled)
+		job_end(job, -ECANCELED);
+	else if (job->operation || view_settled(job))
 		job_propose(job);
-		return;
-	}
-	job->state = JOB_FLUSHING;
-	job->errand.there = job_flush;
-	job->errand.back = job_flushed;
-	serve_send(m, &job->errand);
 }
 
 static struct job **waiting_at(struct master_mount *m, uint32_t id)
@@ -397,6 +436,12 @@ int batches_cancel(struct master_mount *m, uint32_t id, version_t *ret_proposed)
 	*ret_proposed = VERSION_NONE;
 	if (jobs_cancel_waiting(m, id))
 		return 0;
+	for (struct job *aside = m->aside; aside; aside = aside->next) {
+		if (aside->id != id)
+			continue;
+		aside->cancelled |= aside->state == JOB_FLUSHING;
+		return aside->state == JOB_FLUSHING ? 0 : -EBUSY;
+	}
 	if (!job || job->id != id)
 		return -ENOENT;
 	if (job->state != JOB_PROPOSED)
@@ -407,10 +452,12 @@ int batches_cancel(struct master_mount *m, uint32_t id, version_t *ret_proposed)
 
 bool jobs_run(const struct master_mount *m, uint32_t id)
 {
-	const struct job *job = m->jobs;
+	const struct job *job = m->jobs, *aside = m->aside;
 	while (job && job->id != id)
 		job = job->next;
-	return job || (m->job && m->job->id == id);
+	while (aside && aside->id != id)
+		aside = aside->next;
+	return job || aside || (m->job && m->job->id == id);
 }
 
 void batches_commit(struct master_mount *m, uint32_t id, const struct commit_options *options, batch_committed *done, void *user)
@@ -424,11 +471,19 @@ void batches_commit(struct master_mount *m, uint32_t id, const struct commit_opt
 		return;
 	}
 	*job = (struct job){ .mount = m, .id = id, .options = *options, .done = done, .user = user };
-	struct job **last = &m->jobs;
-	while (*last)
-		last = &(*last)->next;
-	*last = job;
-	job_next(m);
+	job->operation = info.transient && !batches_tree(m, id);
+	if (job->operation) {
+		job->state = JOB_WAITING;
+		job->next = m->jobs;
+		m->jobs = job;
+		job_next(m);
+		return;
+	}
+	job->state = JOB_FLUSHING;
+	job->errand.there = job_flush;
+	job->errand.back = job_flushed;
+	job_aside(job);
+	serve_send(m, &job->errand);
 }
 
 /* --- deciding */
@@ -512,7 +567,6 @@ static void job_thaw(struct job *job)
 	publish_hold(&m->publish, false);
 	if (t && !job->committed)
 		t->live.sealed = 0;
-	serve_deferred(m);
 }
 
 static void job_decide(struct job *job, bool commit)
@@ -539,16 +593,25 @@ static void job_decide(struct job *job, bool commit)
 	if (listener->decided)
 		listener->decided(listener->user, job->info.proposed, commit, 0);
 	job_thaw(job);
-	job->errand.there = told_there;
-	job->errand.back = told_back;
-	serve_send(m, &job->errand);
+	job_aside(job);
+	job->told = job->operation;
+	if (!job->told) {
+		job->errand.there = told_there;
+		job->errand.back = told_back;
+		serve_send(m, &job->errand);
+	}
+	serve_deferred(m);
+	job_over(m);
+	job_may_end(job);
 }
 
 /* The job that has proposed this version, and is not told yet; NULL: there is none. */
 static struct job *job_of(struct master_mount *m, version_t version)
 {
-	struct job *job = m->job;
-	return job && job->state >= JOB_PROPOSED && job->info.proposed == version ? job : NULL;
+	struct job *job = m->job && m->job->info.proposed == version ? m->job : m->aside;
+	while (job && (job->state < JOB_PROPOSED || job->info.proposed != version))
+		job = job == m->job ? NULL : job->next;
+	return job;
 }
 
 struct word {
@@ -615,14 +678,16 @@ void jobs_end(struct master_mount *m)
 {
 	while (m->jobs)
 		jobs_cancel_waiting(m, m->jobs->id);
+	for (struct job *job = m->aside, *next; job; job = next) {
+		next = job->next;
+		job->announced = true; /* nobody is there any more to say so */
+		job_may_end(job);
+	}
 	struct job *job = m->job;
-	if (!job || job->state < JOB_PROPOSED)
+	if (!job || job->state != JOB_PROPOSED || m->work.broken)
 		return; /* whoever comes back with it ends it */
 	job->announced = true;
 	job->error = -ESHUTDOWN;
 	strcpy(job->why, "the master was stopped");
-	if (job->state == JOB_PROPOSED && !m->work.broken)
-		job_decide(job, false);
-	else
-		job_may_end(job);
+	job_decide(job, false);
 }

@@ -462,14 +462,14 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 
 /*
  * A close. A shell closes a copy of a file's descriptor before anything is written, and after it emptied the file: that is nobody's idea of a finished
- * one. So what is empty is finished when its last handle goes, which nobody waits for.
+ * one. So what is empty is finished when its last handle goes, which nobody waits for. In a two-phase directory the last of several writers is asked about (F2).
  */
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct tree *t = tree_of(req);
 	const struct draft *d = draft_find(&t->live, ino & NODE_INO_MAX);
 	bool waits = handle_writes(fi) && draft_is_drafted(d) && d->edit && content_edit_size(d->edit) > 0;
-	if (!waits || !(t->mount->publish.options.sync_close || strict_concerns(t, ino & NODE_INO_MAX))) {
+	if (!waits || !(t->mount->publish.options.sync_close || (d->writers == 1 && strict_concerns(t, ino & NODE_INO_MAX)))) {
 		serve_reply(req, 0);
 		return;
 	}

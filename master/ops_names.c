@@ -88,9 +88,7 @@ static int name_given(fuse_req_t req, fuse_ino_t parent, const char *text, bool 
 	int ret = serve_node(tree_of(req), parent, &ino, NULL);
 	if (ret == 0 && change && hidden_reserved(ino, text))
 		ret = -EPERM;
-	if (ret == 0)
-		ret = name_of(ino, text, ret_name);
-	return ret == 0 && change ? strict_name(tree_of(req), ino) : ret;
+	return ret < 0 ? ret : name_of(ino, text, ret_name);
 }
 
 /* That there is nothing is an answer that the kernel may keep, too; unless a commit is under way that may bring it. */
@@ -157,6 +155,8 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *text, struct nod
 	ino_id ino = 0;
 	int ret = name_given(req, parent, text, true, &name);
 	if (ret == 0)
+		ret = strict_name(tree_of(req), name.parent);
+	if (ret == 0)
 		ret = name_create(&tree_of(req)->live, &name, node, &creator, false, &ino);
 	reply_entry(req, &name, ino, ret);
 }
@@ -216,6 +216,8 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 	int ret = name_given(req, parent, text, true, &name);
 	if (ret == 0)
 		ret = serve_node(tree_of(req), id, &ino, NULL);
+	if (ret == 0 && !strict_waits(tree_of(req), ino))
+		ret = strict_name(tree_of(req), name.parent);
 	if (ret == 0)
 		ret = name_link(&tree_of(req)->live, &name, ino);
 	reply_entry(req, &name, ino, ret);
@@ -223,10 +225,21 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 
 /* --- removing and moving */
 
+/* A name is about to go. */
+static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, struct name *ret_name)
+{
+	struct tree *t = tree_of(req);
+	ino_id ino = 0;
+	int ret = name_given(req, parent, text, true, ret_name);
+	if (ret == 0)
+		ret = find(t, ret_name, &ino);
+	return ret < 0 || strict_waits(t, ino) ? ret : strict_name(t, ret_name->parent);
+}
+
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
 	struct name name;
-	int ret = name_given(req, parent, text, true, &name);
+	int ret = removed_given(req, parent, text, &name);
 	if (ret == 0)
 		ret = name_unlink(&tree_of(req)->live, &name);
 	serve_reply(req, ret);
@@ -235,7 +248,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *text)
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
 	struct name name;
-	int ret = name_given(req, parent, text, true, &name);
+	int ret = removed_given(req, parent, text, &name);
 	if (ret == 0)
 		ret = name_rmdir(&tree_of(req)->live, &name);
 	serve_reply(req, ret);
@@ -264,6 +277,10 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t n
 		ret = find(t, &from, &moved);
 	if (ret == 0 && flags & RENAME_EXCHANGE)
 		ret = find(t, &to, &back);
+	if (ret == 0 && !strict_waits(t, moved) && !strict_waits(t, back))
+		ret = strict_name(t, from.parent);
+	if (ret == 0 && !strict_waits(t, moved) && !strict_waits(t, back))
+		ret = strict_name(t, to.parent);
 	if (ret == 0)
 		ret = name_rename(&t->live, &from, &to, flags);
 	if (ret == 0)

@@ -77,6 +77,7 @@ struct master_mount {
 	struct policy *policy;
 	struct strict strict;          /* an operation in a two-phase directory */
 	struct job *job, *jobs;        /* the commit that is under way, and those that wait for their turn */
+	struct job *aside;             /* those that the helper is at, before or after that */
 	struct deferred *deferred, **deferred_last;
 	bool defer;                    /* the request that is being served is to be deferred */
 	struct fuse_buf request;

@@ -52,14 +52,23 @@ static int begin(struct tree *t, enum publish_method method)
 	struct master_mount *m = t->mount;
 	if (method != PUBLISH_TWO_PHASE || m->strict.trial)
 		return 0;
+	if (m->ending)
+		return -ECANCELED; /* nobody can be asked any more */
 	return m->job || m->jobs || m->strict.request ? DEFERRED : trial_begin(m);
+}
+
+/* A new file that is still being written is judged when it is closed, whatever its name is by then. */
+bool strict_waits(struct tree *t, ino_id ino)
+{
+	const struct draft *d = ino ? draft_find(&t->live, ino) : NULL;
+	return draft_is_drafted(d) && !d->recorded;
 }
 
 int strict_name(struct tree *t, ino_id directory)
 {
 	enum publish_method method;
 	struct txn *txn;
-	if (t->batch || t->mount->ending)
+	if (t->batch)
 		return 0;
 	int ret = live_read(&t->live, &txn);
 	if (ret == 0)
@@ -83,7 +92,7 @@ bool strict_concerns(struct tree *t, ino_id ino)
 int strict_file(struct tree *t, ino_id ino)
 {
 	enum publish_method method;
-	if (t->batch || t->mount->ending)
+	if (t->batch)
 		return 0;
 	int ret = file_method(t, ino, &method);
 	if (ret == 0)
@@ -98,7 +107,7 @@ int strict_node(struct tree *t, ino_id ino, bool content)
 	struct node node;
 	enum publish_method method;
 	const struct draft *d = draft_find(&t->live, ino);
-	if (t->batch || t->mount->ending || draft_is_drafted(d) || (content && d && d->writers))
+	if (t->batch || draft_is_drafted(d) || (content && d && d->writers))
 		return 0; /* of what is being written it becomes part, and is judged with it */
 	int ret = live_read(&t->live, &txn);
 	if (ret == 0)
@@ -128,10 +137,13 @@ bool strict_hold(fuse_req_t req)
 	return hold(req, STRICT_DONE);
 }
 
+/* Whose answer is held already keeps what it is to say. */
 bool strict_hold_attributes(fuse_req_t req, uint64_t id)
 {
+	if (!hold(req, STRICT_ATTRIBUTES))
+		return false;
 	tree_of(req)->mount->strict.id = id;
-	return hold(req, STRICT_ATTRIBUTES);
+	return true;
 }
 
 static void keep_name(struct strict_name_kept *kept, const struct name *name)
@@ -143,9 +155,11 @@ static void keep_name(struct strict_name_kept *kept, const struct name *name)
 bool strict_hold_entry(fuse_req_t req, const struct name *name, ino_id ino)
 {
 	struct strict *s = &tree_of(req)->mount->strict;
+	if (!hold(req, STRICT_ENTRY))
+		return false;
 	keep_name(&s->to, name);
 	s->id = ino;
-	return hold(req, STRICT_ENTRY);
+	return true;
 }
 
 bool strict_hold_renamed(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id back)
@@ -278,7 +292,9 @@ void strict_end(struct master_mount *m)
 	if (!s->trial)
 		return;
 	trial_over(m);
-	int ret = work_change(&m->work, 0, true, &txn);
+	int ret = m->work.writer ? 0 : work_change(&m->work, 0, true, &txn);
+	if (m->work.writer)
+		txn = m->work.writer; /* what ends it asks for no room */
 	if (ret == 0)
 		ret = note_nodes(m, txn);
 	if (ret == 0 && s->request && version_change_next(txn, batch_draft(s->batch), &key) == 1) {

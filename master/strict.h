@@ -36,6 +36,7 @@ struct strict {
  * DEFERRED: the request is to be served again later.
  */
 int strict_name(struct tree *, ino_id directory);
+bool strict_waits(struct tree *, ino_id); /* names of this one can be changed without asking */
 int strict_node(struct tree *, ino_id, bool content); /* 'content': its size, too */
 int strict_file(struct tree *, ino_id);
 
