@@ -44,7 +44,7 @@ struct job {
 	version_t version;
 	bool committed;
 	bool unchanged;          /* it was empty */
-	bool cancelled;          /* before its turn */
+	bool cancelled;          /* while the helper was flushing */
 	bool announced, told;    /* to the slaves; to the kernel */
 	struct buffer keys;      /* that stand against it, as paths_of_keys takes them */
 	size_t conflicts;
@@ -374,6 +374,10 @@ static void job_flushed(struct errand *errand)
 	struct master_mount *m = job->mount;
 	struct job **last = &m->jobs;
 	job_leaves(&m->aside, job);
+	if (job->cancelled) { /* who asked has been answered */
+		job_free(job);
+		return;
+	}
 	job->next = NULL;
 	job->state = JOB_WAITING;
 	while (*last)
@@ -406,9 +410,7 @@ static void job_next(struct master_mount *m)
 		job_end(job, ret);
 		return;
 	}
-	if (job->cancelled)
-		job_end(job, -ECANCELED);
-	else if (job->operation || view_settled(job))
+	if (job->operation || view_settled(job))
 		job_propose(job);
 }
 
@@ -423,6 +425,14 @@ static struct job **waiting_at(struct master_mount *m, uint32_t id)
 bool jobs_cancel_waiting(struct master_mount *m, uint32_t id)
 {
 	struct job **at = waiting_at(m, id), *job = *at;
+	for (struct job *aside = m->aside; aside && !job; aside = aside->next) {
+		if (aside->id != id || aside->state != JOB_FLUSHING || aside->cancelled)
+			continue;
+		aside->cancelled = true;
+		aside->error = -ECANCELED;
+		job_tell(aside);
+		return true;
+	}
 	if (!job)
 		return false;
 	*at = job->next;
@@ -436,15 +446,9 @@ int batches_cancel(struct master_mount *m, uint32_t id, version_t *ret_proposed)
 	*ret_proposed = VERSION_NONE;
 	if (jobs_cancel_waiting(m, id))
 		return 0;
-	for (struct job *aside = m->aside; aside; aside = aside->next) {
-		if (aside->id != id)
-			continue;
-		aside->cancelled |= aside->state == JOB_FLUSHING;
-		return aside->state == JOB_FLUSHING ? 0 : -EBUSY;
-	}
-	if (!job || job->id != id)
+	if (!jobs_run(m, id))
 		return -ENOENT;
-	if (job->state != JOB_PROPOSED)
+	if (!job || job->id != id || job->state != JOB_PROPOSED)
 		return -EBUSY;
 	*ret_proposed = job->info.proposed;
 	return 0;
@@ -455,7 +459,7 @@ bool jobs_run(const struct master_mount *m, uint32_t id)
 	const struct job *job = m->jobs, *aside = m->aside;
 	while (job && job->id != id)
 		job = job->next;
-	while (aside && aside->id != id)
+	while (aside && (aside->id != id || aside->cancelled))
 		aside = aside->next;
 	return job || aside || (m->job && m->job->id == id);
 }

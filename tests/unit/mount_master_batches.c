@@ -467,10 +467,11 @@ static void on_decided(void *user, version_t version, bool decided_commit, int e
 
 static void decide(struct fixture *f, bool decision)
 {
-	cr_assert(eq(int, master_mount_decide(f->mount, job.version, decision, "by the test"), 0));
+	version_t version = job.version; /* the next may be proposed as soon as this is decided */
+	cr_assert(eq(int, master_mount_decide(f->mount, version, decision, "by the test"), 0));
 	sem_wait(&job.decided);
 	cr_expect(eq(int, job.error, 0));
-	cr_assert(eq(int, master_mount_job_done(f->mount, job.version, decision ? 0 : -DRS_EREFUSED), 0));
+	cr_assert(eq(int, master_mount_job_done(f->mount, version, decision ? 0 : -DRS_EREFUSED), 0));
 }
 
 static void *put_in_place(void *user)
