@@ -387,7 +387,7 @@ void batches_abort(struct master_mount *m, uint32_t id, batch_done *done, void *
 	}
 	*a = (struct aborting){ done, user };
 	if (t)
-		batches_close(t, false, abort_closed, a);
+		batches_close(t, jobs_flush(m, id), abort_closed, a); /* it is served until the helper is through with it */
 	else
 		abort_closed(m, id, a);
 }

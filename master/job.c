@@ -454,6 +454,14 @@ int batches_cancel(struct master_mount *m, uint32_t id, version_t *ret_proposed)
 	return 0;
 }
 
+bool jobs_flush(const struct master_mount *m, uint32_t id)
+{
+	const struct job *job = m->aside;
+	while (job && (job->id != id || job->state != JOB_FLUSHING))
+		job = job->next;
+	return job;
+}
+
 bool jobs_run(const struct master_mount *m, uint32_t id)
 {
 	const struct job *job = m->jobs, *aside = m->aside;

@@ -148,6 +148,7 @@ void batches_forget(struct master_mount *, uint32_t id, void (*after)(void *user
 /* --- job.c */
 bool jobs_cancel_waiting(struct master_mount *, uint32_t id); /* true: it did not run yet and was answered with -ECANCELED */
 bool jobs_run(const struct master_mount *, uint32_t id);
+bool jobs_flush(const struct master_mount *, uint32_t id);  /* the helper is flushing its view, or about to */
 void jobs_end(struct master_mount *);                       /* the mount ends: what is undecided is aborted */
 
 /* --- changed.c: what the kernel is told, on the helper */
