@@ -73,7 +73,7 @@ static void draft_take_out(struct draft **at, struct draft *d)
 
 void draft_release(struct live *live, struct draft *d)
 {
-	if (d->opens || d->drafted)
+	if (d->opens || d->drafted || d->touched.seconds)
 		return;
 	draft_take_out(d->left ? &live->left : bucket_of(live, d->ino), d);
 	draft_free(live, d);
@@ -142,6 +142,7 @@ int draft_begin(struct live *live, struct draft *d)
 	if (d->content.failed)
 		return -ENOMEM;
 	d->node.content = buffer_slice(&d->content);
+	d->touched = (struct node_time){ 0 };
 	d->nlink_published = d->node.nlink;
 	d->recorded = true;
 	d->changed = d->content_changed = d->spilled_current = false;
@@ -169,7 +170,7 @@ static int draft_end(struct live *live, struct draft *d)
 {
 	struct record_key key = record_key_node(d->ino);
 	int ret = d->spilled ? live_drop(live, live->waiting, &key) : 0;
-	d->spilled = false;
+	d->spilled = d->awaits_trial = false;
 	draft_delist(d);
 	if (!d->writers)
 		draft_edit_drop(live, d);
@@ -356,7 +357,7 @@ static bool draft_waits(const struct draft *d)
 {
 	bool being_written = d->writers && (d->changed || !d->recorded);
 	bool displaced = d->node.nlink != d->nlink_published && d->recorded && !d->changed;
-	return being_written || displaced;
+	return being_written || displaced || d->awaits_trial;
 }
 
 int draft_settle(struct live *live, struct draft *d)
@@ -399,6 +400,32 @@ int draft_forget(struct live *live, ino_id ino)
 	int ret = live_change(live, FORGET_BYTES, true, &txn);
 	live->unsettled |= ret == DEFERRED;
 	return ret < 0 ? ret : draft_settle(live, d);
+}
+
+/* --- times */
+
+int draft_touch(struct live *live, ino_id directory, struct node_time now)
+{
+	struct draft *d;
+	int ret = draft_get(live, directory, &d);
+	if (ret == 0)
+		d->touched = now;
+	return ret;
+}
+
+bool draft_touched(struct live *live, ino_id directory)
+{
+	const struct draft *d = draft_find(live, directory);
+	return d && d->touched.seconds;
+}
+
+void draft_untouch(struct live *live, ino_id directory)
+{
+	struct draft *d = draft_find(live, directory);
+	if (!d)
+		return;
+	d->touched = (struct node_time){ 0 };
+	draft_release(live, d);
 }
 
 /* --- links */

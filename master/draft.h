@@ -38,6 +38,9 @@ struct draft {
 	bool spilled_current;          /* … and it has the present content */
 	bool forgotten;                /* by the kernel */
 	bool left;                     /* these handles are of the file as it was (known.h): nothing is written through them */
+	bool refused;                  /* so is what was written through them (strict.h): whoever still closes or syncs one is to hear of it */
+	bool awaits_trial;             /* complete, but of a two-phase directory: published by a trial of its own (strict.h) */
+	struct node_time touched;      /* a directory's time, since names in it were made that still wait; 0: none */
 	uint32_t nlink_published;
 	struct node node;
 	struct buffer content;         /* owns what node.content points to */
@@ -81,6 +84,11 @@ void draft_leave(struct live *, struct draft *);
 int draft_bury(struct live *, struct draft *);
 /* The kernel forgets a node. */
 int draft_forget(struct live *, ino_id);
+
+/* --- a directory's times, while names that were made in it wait */
+int draft_touch(struct live *, ino_id directory, struct node_time now);
+bool draft_touched(struct live *, ino_id directory);
+void draft_untouch(struct live *, ino_id directory); /* they are published, or set anew */
 
 /* --- links (see above) */
 int links_change(struct live *, ino_id, int live_by, int published_by, struct node_time now);

@@ -75,6 +75,7 @@ int node_published(struct live *, struct txn *, ino_id, struct node *ret_node); 
 /* Change a node: in its draft if it is drafted, else finished. */
 int node_change(struct live *, ino_id, const struct node *);
 int node_put(struct live *, version_t at, ino_id, const struct node *);
+int node_finish(struct live *, ino_id, const struct node *);
 /* Names in a directory have changed: its times, and its link count by 'subdirectories'. Not a reason to publish by itself. */
 int directory_touch(struct live *, ino_id, int subdirectories, struct node_time now);
 /* 'live' NULL: of a node that is no longer the live one. */

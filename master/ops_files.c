@@ -29,12 +29,18 @@ static void handle_give(struct fuse_file_info *fi, struct draft *d, bool writes)
 	fi->keep_cache = 1;
 }
 
-/* The last writer's going makes the file complete. */
-static void handle_take(struct live *live, struct fuse_file_info *fi)
+static struct draft *handle_draft(const struct fuse_file_info *fi)
 {
-	struct draft *d = (struct draft *)(uintptr_t)(fi->fh & ~HANDLE_WRITES);
+	return (struct draft *)(uintptr_t)(fi->fh & ~HANDLE_WRITES);
+}
+
+/* The last writer's going makes the file complete. */
+static void handle_take(struct tree *t, struct fuse_file_info *fi)
+{
+	struct live *live = &t->live;
+	struct draft *d = handle_draft(fi);
 	struct txn *txn;
-	if (handle_writes(fi) && --d->writers == 0 && d->drafted)
+	if (handle_writes(fi) && --d->writers == 0 && d->drafted && !strict_leave(t, d))
 		if (live_change(live, 0, true, &txn) < 0 || draft_settle(live, d) < 0)
 			live->unsettled = true;
 	if (!d->drafted && !d->writers && d->edit)
@@ -68,7 +74,7 @@ static int file_open(struct tree *t, uint64_t id, struct fuse_file_info *fi)
 	handle_give(fi, d, flags_write(fi->flags));
 	ret = fi->flags & O_TRUNC ? file_truncate(t, ino, 0) : 0;
 	if (ret < 0)
-		handle_take(&t->live, fi);
+		handle_take(t, fi);
 	return ret;
 }
 
@@ -80,7 +86,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (ret < 0)
 		serve_reply(req, ret);
 	else if (fuse_reply_open(req, fi) == -ENOENT)
-		handle_take(&t->live, fi);
+		handle_take(t, fi);
 }
 
 static int file_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode_t mode, struct fuse_file_info *fi, struct fuse_entry_param *ret_entry)
@@ -89,26 +95,30 @@ static int file_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode
 	const struct fuse_ctx *context = fuse_req_ctx(req);
 	struct creator creator = { context->uid, context->gid, (uint32_t)context->umask };
 	struct node node = { .mode = S_IFREG | (mode & 07777) };
-	bool writes = flags_write(fi->flags);
 	struct name name;
 	struct draft *d;
 	ino_id directory, ino;
 	int ret = serve_node(t, parent, &directory, NULL);
+	bool writes = flags_write(fi->flags), waits = writes || (ret == 0 && strict_concerns_names(t, directory));
 	if (ret == 0 && hidden_reserved(directory, text))
 		ret = -EPERM;
 	if (ret == 0)
 		ret = name_of(directory, text, &name);
 	if (ret == 0)
-		ret = name_create(&t->live, &name, &node, &creator, writes, &ino);
+		ret = name_create(&t->live, &name, &node, &creator, waits, &ino);
 	if (ret == 0)
 		ret = draft_get(&t->live, ino, &d);
 	if (ret < 0)
 		return ret;
-	d->opens += !writes;
+	d->opens += !waits;
 	handle_give(fi, d, writes);
 	ret = serve_entry(t, &name, ino, ret_entry);
+	if (waits && !writes) { /* nothing will be written: it is complete */
+		d->writers--;
+		strict_leave(t, d);
+	}
 	if (ret < 0)
-		handle_take(&t->live, fi);
+		handle_take(t, fi);
 	return ret;
 }
 
@@ -119,7 +129,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	if (ret < 0)
 		serve_reply(req, ret);
 	else if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
-		handle_take(&tree_of(req)->live, fi);
+		handle_take(tree_of(req), fi);
 		serve_entry_lost(tree_of(req), entry.ino);
 	}
 }
@@ -127,7 +137,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	handle_take(&tree_of(req)->live, fi);
+	handle_take(tree_of(req), fi);
 	serve_reply(req, 0);
 }
 
@@ -444,6 +454,12 @@ static int file_publish(struct tree *t, uint64_t id)
 	return ret < 0 ? ret : draft_publish(live, d);
 }
 
+/* What was written through the handle is gone, which perhaps another one's owner was told. */
+static bool handle_refused(const struct fuse_file_info *fi)
+{
+	return handle_writes(fi) && handle_draft(fi)->refused;
+}
+
 static void reply_durable(fuse_req_t req, int ret)
 {
 	struct tree *t = tree_of(req);
@@ -455,8 +471,8 @@ static void reply_durable(fuse_req_t req, int ret)
 
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	(void)datasync, (void)fi;
-	int ret = file_publish(tree_of(req), ino);
+	(void)datasync;
+	int ret = handle_refused(fi) ? -ECANCELED : file_publish(tree_of(req), ino);
 	reply_durable(req, ret);
 }
 
@@ -467,8 +483,12 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct tree *t = tree_of(req);
-	const struct draft *d = draft_find(&t->live, ino & NODE_INO_MAX);
+	const struct draft *d = handle_draft(fi);
 	bool waits = handle_writes(fi) && draft_is_drafted(d) && d->edit && content_edit_size(d->edit) > 0;
+	if (handle_refused(fi)) {
+		serve_reply(req, -ECANCELED);
+		return;
+	}
 	if (!waits || !(t->mount->publish.options.sync_close || (d->writers == 1 && strict_concerns(t, ino & NODE_INO_MAX)))) {
 		serve_reply(req, 0);
 		return;
