@@ -54,6 +54,11 @@ void draft_edit_drop(struct live *live, struct draft *d)
 static void draft_free(struct live *live, struct draft *d)
 {
 	draft_edit_drop(live, d);
+	while (d->handles) { /* the mount has ended: nobody releases them */
+		struct handle *h = d->handles;
+		d->handles = h->next;
+		free(h);
+	}
 	while (d->names) {
 		struct draft_name *name = d->names;
 		d->names = name->next;
@@ -351,6 +356,17 @@ int draft_bury(struct live *live, struct draft *d)
 		ret = draft_end(live, d);
 	draft_release(live, d);
 	return ret;
+}
+
+int draft_revive(struct live *live, struct draft *d)
+{
+	struct node node;
+	int ret = d->changed ? node_published(live, live->work->writer, d->ino, &node) : -ENOENT;
+	if (ret < 0)
+		return ret == -ENOENT ? draft_bury(live, d) : ret;
+	d->node.nlink = d->nlink_published = node.nlink;
+	d->recorded = true;
+	return 0;
 }
 
 static bool draft_waits(const struct draft *d)

@@ -16,6 +16,8 @@
 #ifndef MASTER_DRAFT_H
 #define MASTER_DRAFT_H
 
+#include <sys/types.h>
+
 #include "master/live.h"
 
 struct draft_name {
@@ -23,6 +25,14 @@ struct draft_name {
 	ino_id parent;
 	size_t size;
 	char text[];
+};
+
+/* An open file. */
+struct handle {
+	struct handle *next, **at;     /* the draft's */
+	struct draft *draft;
+	bool writes;
+	pid_t opener;                  /* a process, or a thread of it */
 };
 
 struct draft {
@@ -42,6 +52,7 @@ struct draft {
 	bool awaits_trial;             /* complete, but of a two-phase directory: published by a trial of its own (strict.h) */
 	struct node_time touched;      /* a directory's time, since names in it were made that still wait; 0: none */
 	uint32_t nlink_published;
+	struct handle *handles;
 	struct node node;
 	struct buffer content;         /* owns what node.content points to */
 	struct content_edit *edit;     /* NULL: the content is as the node says */
@@ -82,6 +93,8 @@ int draft_settle_all(struct live *);
 void draft_leave(struct live *, struct draft *);
 /* Forget what was not published of a node. */
 int draft_bury(struct live *, struct draft *);
+/* Its names are what is published after all: if it is being written it goes on as it was, else there is nothing that waits. */
+int draft_revive(struct live *, struct draft *);
 /* The kernel forgets a node. */
 int draft_forget(struct live *, ino_id);
 

@@ -44,9 +44,6 @@ int live_change(struct live *live, size_t bytes, bool frees, struct txn **ret_tx
 int live_may_change_node(struct live *live, struct txn *txn, ino_id ino)
 {
 	struct record_key key = record_key_node(ino);
-	const struct draft *d = live->trial ? draft_find(live, ino) : NULL;
-	if (draft_is_drafted(d) && d->recorded)
-		return d->awaits_trial && !d->writers ? DEFERRED : -EBUSY;
 	return live->frozen_by && batch_touches(txn, live->frozen_by, &key) ? DEFERRED : 0;
 }
 

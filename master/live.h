@@ -60,7 +60,7 @@ struct view published_view(const struct live *, const struct txn *); /* what is 
 version_t live_finish_at(struct live *);
 struct node_time time_now(void);
 
-/* --- May this be changed now? Asked by every change before its first write: 0, DEFERRED, or -EBUSY (on trial: a file that is being written). */
+/* --- May this be changed now? Asked by every change before its first write: 0 or DEFERRED. */
 int live_may_change_node(struct live *, struct txn *, ino_id);
 int live_may_change_name(struct live *, struct txn *, const struct record_key *);
 

@@ -7,7 +7,7 @@
  *   request --strict_name, strict_node, strict_file--> trial --handler, strict_hold--> (nothing to commit: answered)
  *                                                                '--strict_end--> a job of the batch --decided--> answered
  *
- * What becomes complete without a call that could wait or fail (a file that was closed empty, stores through a mapping that outlived it) awaits a trial that
+ * What becomes complete without a call that could wait or fail (stores through a mapping that outlived the descriptor, a file that is made and opened for reading) awaits a trial that
  * nobody asked for (strict_leave, strict_settle).
  *
  * One at a time: who comes while a commit is under way is deferred, as are the requests of others that would change the same (live.h).
@@ -249,12 +249,12 @@ static int note_nodes(struct master_mount *m)
 }
 
 /* In memory such a node is what the operation made of it. */
-static int undo_node(struct live *live, ino_id ino)
+static int undo_node(struct live *live, ino_id ino, version_t trial)
 {
 	struct draft *d = draft_find(live, ino);
 	if (d && d->drafted)
-		return draft_bury(live, d);
-	if (d && d->edit) {
+		return draft_revive(live, d);
+	if (d && d->edit && d->node.content_version == trial) {
 		d->refused = true;
 		draft_edit_drop(live, d);
 	}
@@ -274,7 +274,7 @@ static void undo(struct master_mount *m, int error)
 	struct txn *txn;
 	int ret = work_change(&m->work, 0, true, &txn);
 	while (ret == 0 && reader_left(&nodes))
-		ret = undo_node(live, read_be64(&nodes));
+		ret = undo_node(live, read_be64(&nodes), batch_draft(s->batch));
 	work_broken_by(&m->work, ret);
 	if (ret == 0 && s->content) {
 		undone_from(&m->main, txn, batch_draft(s->batch), &notices); /* an error is a stale cache */
