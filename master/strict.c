@@ -7,8 +7,8 @@
  *   request --strict_name, strict_node, strict_file--> trial --handler, strict_hold--> (nothing to commit: answered)
  *                                                                '--strict_end--> a job of the batch --decided--> answered
  *
- * What becomes complete without a call that could wait or fail (stores through a mapping that outlived the descriptor, a file that is made and opened for reading) awaits a trial that
- * nobody asked for (strict_leave, strict_settle).
+ * What becomes complete without a call that could wait or fail (stores through a mapping that outlived the descriptor, a file that is made and opened for
+ * reading) awaits a trial that nobody asked for (strict_leave, strict_settle).
  *
  * One at a time: who comes while a commit is under way is deferred, as are the requests of others that would change the same (live.h).
  *
