@@ -180,6 +180,18 @@ static int directory_blurred(struct flip *f, ino_id dir)
 	return error < 0 ? error : take_listing(f, dir);
 }
 
+/*
+ * The kernel trusts a listing as long as the directory's mtime is what it was when it read that; a time that is set back later, as archivers do, would have
+ * it trust one that is long outdated. So no listing outlives a time.
+ */
+static int directory_moved(struct flip *f, ino_id dir)
+{
+	int error = barrier(f, dir); /* who is reading the old one has it in the cache, whence it is taken */
+
+	nodes_refresh(f->mount->nodes, dir);
+	return error < 0 ? error : take_listing(f, dir);
+}
+
 static int directory_changed(struct flip *f, ino_id dir, const struct node *old, const struct node *new, bool names_too)
 {
 	int error = barrier_at_places(f, dir);
@@ -188,9 +200,9 @@ static int directory_changed(struct flip *f, ino_id dir, const struct node *old,
 		return error;
 	if (new->mode == 0)
 		nodes_leave(f->mount->nodes, dir, f->old.version);
-	if (names_too && same_mtime(old, new))
-		return directory_blurred(f, dir);
-	return take_attributes(f, dir);
+	if (same_mtime(old, new))
+		return names_too ? directory_blurred(f, dir) : take_attributes(f, dir);
+	return directory_moved(f, dir);
 }
 
 static int file_changed(struct flip *f, ino_id ino, const struct node *old, const struct node *new)

@@ -468,6 +468,46 @@ Test(mount_slave, a_listing_changes_although_mtime_does_not)
 	}
 }
 
+static void set_mtime(ino_id ino, int64_t seconds)
+{
+	struct node node = tree_node(&w.tree, ino);
+	node.mtime = (struct node_time){ seconds, 0 };
+	tree_put_node(&w.tree, ino, &node);
+}
+
+/* A listing of a time that comes back must not come back with it. */
+Test(mount_slave, a_listing_changes_and_later_mtime_is_set_back)
+{
+	enum { THEN = 1000000000, NOW = 2000000000 };
+	struct tree *t = &w.tree;
+
+	tree_begin(t);
+	ino_id dir = tree_mkdir(t, INO_ROOT, "dir");
+	set_mtime(dir, THEN);
+	tree_commit(t);
+	begin_mount();
+	lists("dir", ". ..");
+
+	tree_begin(t); /* names with one time, the time by itself */
+	tree_file(t, dir, "a", "x");
+	set_mtime(dir, NOW);
+	commit_and_flip();
+	tree_begin(t);
+	set_mtime(dir, THEN);
+	commit_and_flip();
+	lists("dir", ". .. a");
+
+	tree_begin(t); /* names with either time */
+	tree_file(t, dir, "b", "x");
+	set_mtime(dir, NOW);
+	commit_and_flip();
+	tree_begin(t);
+	tree_unlink(t, dir, "a");
+	set_mtime(dir, THEN);
+	commit_and_flip();
+	lists("dir", ". .. b");
+}
+
 Test(mount_slave, directories_move_and_a_process_stays_in_them)
 {
 	struct tree *t = &w.tree;
