@@ -3,11 +3,11 @@
 # names, contents and attributes of files as they were. (R5, F1, F2)
 . "$(dirname "$0")/../lib/lib.sh"
 scenario "programs in a two-phase directory"
-# It refuses whatever has BAD in it, and tells of each version whether it was asked before the master had it: two phase, or after: one phase.
+# It refuses whatever has BAD in it, and notes of each version which one the master had then: the one before, in two phase.
 cat >"$T/check" <<END
 #!/bin/sh
 now=\$("$DRSFS" status --json --state "$T/state/master" | sed -n 's/^  "version": \\([0-9]*\\),/\\1/p')
-[ "\$now" -lt "\$DRSFS_VERSION" ] || echo "\$DRSFS_VERSION" >>"$T/one-phase"
+echo "\$DRSFS_VERSION \$now" >>"$T/checked"
 ! grep -rq BAD "\$DRSFS_TREE/strict" 2>/dev/null || { echo "BAD is there"; exit 1; }
 END
 chmod +x "$T/check"
@@ -115,13 +115,15 @@ check "it is closed" wait $keeper
 check "it is there, whole" eval 'cluster wait && [ "$(cat "$S1/strict/d1/long")" = $'"'first\nlast'"' ]'
 
 step "names and attributes: all of it is agreed upon"
-cluster wait >/dev/null && rm -f "$T/one-phase"
+# A slave that was asked in time may check once more: when the next question comes before the word that this one is decided.
+one_phase() { awk '!seen[$1]++ && $2 >= $1 { print; found = 1 } END { exit !found }' "$T/checked"; }
+cluster wait >/dev/null && rm -f "$T/checked"
 check "made and changed" shell 'cd "$strict" && mkdir tree && ln -s x tree/symlink && mkfifo tree/fifo && ln file tree/linked && setfattr -n user.a -v b file && setfattr -x user.a file &&
 	chmod 600 file && chown 1:1 file 2>/dev/null; touch -d 2020-01-01 tree/linked && chmod 700 tree && touch -d 2020-01-01 tree'
 check "moved" shell 'mv "$strict/tree" "$strict/moved" && mv "$strict/moved" "$M/lax/" && mv "$M/lax/moved" "$strict/copied/" && mv "$strict/copied/man" "$M/lax/" && mv "$M/lax/man" "$strict/copied/man"'
 check "over others" shell 'mv "$strict/m1" "$strict/m2" && mkdir "$strict/e" && mv -T "$strict/e" "$strict/d2"'
 check "removed" in_time rm -r "$strict/unpacked" "$strict/clone" "$strict/synced"
-check "nothing was one phase" eval 'cluster wait && ! cat "$T/one-phase" 2>/dev/null'
+check "nothing was one phase" eval 'cluster wait && [ -s "$T/checked" ] && ! one_phase'
 touch "$T/enough"
 wait $reader
 equal
