@@ -142,6 +142,17 @@ int changed_by(struct tree *t, struct txn *txn, version_t from, version_t at, st
 	return each_change(&(struct change){ .tree = t, .txn = txn, .before = { .version = from }, .notices = notices }, at);
 }
 
+int disowned(struct tree *t, struct txn *txn, ino_id ino, struct buffer *notices)
+{
+	struct change c = { .tree = t, .txn = txn, .before = live_view(&t->live, txn), .undone = true, .notices = notices };
+	struct known_node *n = known_find(&t->known, ino);
+	struct node node;
+	int ret = n ? node_at(txn, c.before, ino, &node) : -ENOENT;
+	if (ret == 0)
+		ret = file_left(&c, n, node.content_version);
+	return ret == -ENOENT ? 0 : ret < 0 ? ret : notices->failed ? -ENOMEM : 0;
+}
+
 int undone_from(struct tree *t, struct txn *txn, version_t at, struct buffer *notices)
 {
 	struct view current = { .version = txn_state(txn)->current };

@@ -51,37 +51,37 @@ static bool is_ours(pid_t pid, int mount)
 	return ours;
 }
 
-static enum descriptors look(pid_t pid, DIR *directory, ino_id ino)
+static int count_in(pid_t pid, DIR *directory, ino_id ino)
 {
 	const struct dirent *entry;
-	size_t count = 0;
+	size_t seen = 0;
+	int count = 0;
 	while ((entry = readdir(directory)) != NULL) {
 		struct descriptor d;
 		if (entry->d_name[0] == '.')
 			continue;
-		if (++count > DESCRIPTORS_MAX)
-			return DESCRIPTORS_UNKNOWN;
+		if (++seen > DESCRIPTORS_MAX)
+			return -1;
 		if (!descriptor_read(dirfd(directory), entry->d_name, &d)) {
 			if (errno == ENOENT) /* closed meanwhile */
 				continue;
-			return DESCRIPTORS_UNKNOWN;
+			return -1;
 		}
-		if (d.ino == ino && (d.flags & O_ACCMODE) != O_RDONLY && is_ours(pid, d.mount))
-			return DESCRIPTORS_SOME;
+		count += d.ino == ino && (d.flags & O_ACCMODE) != O_RDONLY && is_ours(pid, d.mount);
 	}
-	return DESCRIPTORS_NONE;
+	return count;
 }
 
-enum descriptors descriptors_of(pid_t pid, ino_id ino)
+int descriptors_count(pid_t pid, ino_id ino)
 {
 	char path[64];
 	if (pid <= 0)
-		return DESCRIPTORS_UNKNOWN;
+		return -1;
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo", pid);
 	DIR *directory = opendir(path);
 	if (!directory)
-		return errno == ENOENT ? DESCRIPTORS_NONE : DESCRIPTORS_UNKNOWN;
-	enum descriptors ret = look(pid, directory, ino);
+		return errno == ENOENT ? 0 : -1;
+	int count = count_in(pid, directory, ino);
 	closedir(directory);
-	return ret;
+	return count;
 }

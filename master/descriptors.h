@@ -1,5 +1,5 @@
 /*
- * Does a process have a file of the mount open for writing? FUSE tells each close of a descriptor (flush), also of a copy that a child inherited or that a
+ * Who has a file of the mount open for writing? FUSE tells each close of a descriptor (flush), also of a copy that a child inherited or that a
  * shell made for a moment; that it was the last one (release) it tells only when nobody is left who could hear of an error. What is between them /proc knows.
  *
  * Asks nothing of the mount, nor for any lock that a process may hold that waits for an answer of it. Some 10 µs a descriptor.
@@ -11,12 +11,10 @@
 
 #include "drsfs/types.h"
 
-enum descriptors { DESCRIPTORS_NONE, DESCRIPTORS_SOME, DESCRIPTORS_UNKNOWN };
-
 /*
- * 'pid': a process or one of its threads; a descriptor that it is closing does not count. NONE: also if there is no such process. UNKNOWN: it may not be
- * looked at, lives in another namespace (pid 0), or has very many.
+ * How many descriptors of that file 'pid' has that can write: a process or one of its threads. One that it is closing does not count; 0 also if there is no such
+ * process. -1: it may not be looked at, lives in another namespace (pid 0), or has very many.
  */
-enum descriptors descriptors_of(pid_t pid, ino_id ino);
+int descriptors_count(pid_t pid, ino_id ino);
 
 #endif

@@ -32,6 +32,7 @@ struct handle {
 	struct handle *next, **at;     /* the draft's */
 	struct draft *draft;
 	bool writes;
+	bool closed;                   /* its last close was seen; its release is on the way */
 	pid_t opener;                  /* a process, or a thread of it */
 };
 
@@ -49,6 +50,7 @@ struct draft {
 	bool forgotten;                /* by the kernel */
 	bool left;                     /* these handles are of the file as it was (known.h): nothing is written through them */
 	bool refused;                  /* so is what was written through them (strict.h): whoever still closes or syncs one is to hear of it */
+	int incomplete;                /* the error with which not all that was written could be taken from the kernel, who has told the writer; 0 */
 	bool awaits_trial;             /* complete, but of a two-phase directory: published by a trial of its own (strict.h) */
 	struct node_time touched;      /* a directory's time, since names in it were made that still wait; 0: none */
 	uint32_t nlink_published;

@@ -59,6 +59,18 @@ static void handle_free(struct handle *h)
 	free(h);
 }
 
+/* The kernel goes on showing what it could not hand over, and its size, as long as it knows the file by this id. */
+static void forget_incomplete(struct tree *t, struct draft *d)
+{
+	struct buffer notices = BUFFER_INIT;
+	struct txn *txn;
+	d->incomplete = 0;
+	if (live_read(&t->live, &txn) < 0)
+		return;
+	disowned(t, txn, d->ino, &notices); /* an error is a stale cache */
+	notices_send(t, &notices, NULL, 0);
+}
+
 /* The last writer's going makes the file complete. */
 static void handle_take(struct tree *t, struct fuse_file_info *fi)
 {
@@ -73,6 +85,8 @@ static void handle_take(struct tree *t, struct fuse_file_info *fi)
 			live->unsettled = true;
 	if (!d->drafted && !d->writers && d->edit)
 		draft_edit_drop(live, d);
+	if (!d->drafted && !d->writers && d->incomplete)
+		forget_incomplete(t, d);
 	d->opens--;
 	draft_release(live, d);
 }
@@ -366,6 +380,8 @@ static int file_write(struct tree *t, uint64_t id, uint64_t offset, const char *
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	int ret = file_write(tree_of(req), ino, (uint64_t)offset, data, size, fi->writepage);
+	if (ret < 0 && ret != DEFERRED && fi->writepage)
+		handle_of(fi)->draft->incomplete = ret;
 	if (ret < 0)
 		serve_reply(req, ret);
 	else
@@ -478,6 +494,8 @@ static int file_publish(struct tree *t, uint64_t id)
 	struct draft *d = serve_node(t, id, &ino, NULL) == 0 ? draft_find(live, ino) : NULL;
 	if (!draft_is_drafted(d))
 		return 0;
+	if (d->incomplete && strict_concerns(t, ino))
+		return d->incomplete;
 	int ret = strict_file(t, ino);
 	if (ret == 0)
 		ret = live_change(live, 0, true, &txn);
@@ -507,42 +525,53 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 	reply_durable(req, ret);
 }
 
+/* Does anybody wait for what is closed? */
+static bool close_waits(struct tree *t, const struct draft *d)
+{
+	bool complete = draft_is_drafted(d) && (d->changed || !d->recorded);
+	return complete && (t->mount->publish.options.sync_close || strict_concerns(t, d->ino));
+}
+
 /*
- * Is this close the last one of a descriptor? That of a copy (a child's that inherited it, a shell's) is nobody's idea of a finished file. Where that cannot be
- * found out, what is not empty is finished: a shell closes its copy before anything is written.
+ * Is this close the last one of a handle? That of a copy of its descriptor (a child's that inherited it, a shell's) is nobody's idea of a finished file. Each
+ * other handle of the file has a descriptor, too; what there are more are copies, perhaps of this one. Where that cannot be found out, what is not empty is
+ * finished: a shell closes its copy before anything is written.
  */
 static bool is_last_close(pid_t closer, const struct handle *h)
 {
 	const struct draft *d = h->draft;
-	enum descriptors left = descriptors_of(closer, d->ino);
-	if (left == DESCRIPTORS_NONE && h->opener != closer)
-		left = descriptors_of(h->opener, d->ino);
-	return left == DESCRIPTORS_UNKNOWN ? d->edit && content_edit_size(d->edit) > 0 : left == DESCRIPTORS_NONE;
+	int left = descriptors_count(closer, d->ino);
+	int opener_left = closer == h->opener || left < 0 ? left : descriptors_count(h->opener, d->ino);
+	int others = 0;
+	for (const struct handle *other = d->handles; other; other = other->next)
+		others += other != h && other->writes && !other->closed && (other->opener == closer || other->opener == h->opener);
+	if (left < 0 || opener_left < 0)
+		return d->edit && content_edit_size(d->edit) > 0;
+	return left <= others && opener_left <= others;
 }
 
-/* Does somebody wait at this close? In a two-phase directory the last of several writers is asked about (F2). */
-static bool close_publishes(fuse_req_t req, const struct handle *h)
+static bool others_write(const struct handle *h)
 {
-	struct tree *t = tree_of(req);
-	const struct draft *d = h->draft;
-	bool complete = draft_is_drafted(d) && (d->changed || !d->recorded);
-	bool waits = t->mount->publish.options.sync_close || (complete && d->writers == 1 && strict_concerns(t, d->ino));
-	return complete && waits && is_last_close(fuse_req_ctx(req)->pid, h);
+	const struct handle *other = h->draft->handles;
+	while (other && (other == h || !other->writes || other->closed))
+		other = other->next;
+	return other;
 }
 
+/* Of several writers the last to close is asked about (F2). */
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	const struct handle *h = handle_of(fi);
-	int ret = 0;
-	if (handle_refused(fi))
-		ret = -ECANCELED;
-	else if (h->writes && close_publishes(req, h))
-		ret = file_publish(tree_of(req), ino);
-	else {
-		serve_reply(req, 0);
+	struct tree *t = tree_of(req);
+	struct handle *h = handle_of(fi);
+	if (handle_refused(fi)) {
+		serve_reply(req, -ECANCELED);
 		return;
 	}
-	reply_durable(req, ret);
+	h->closed = h->writes && close_waits(t, h->draft) && is_last_close(fuse_req_ctx(req)->pid, h);
+	if (h->closed && (t->mount->publish.options.sync_close || !others_write(h)))
+		reply_durable(req, file_publish(t, ino));
+	else
+		serve_reply(req, 0);
 }
 
 void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void *argument, struct fuse_file_info *fi, unsigned flags, const void *in,

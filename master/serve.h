@@ -158,6 +158,8 @@ void jobs_end(struct master_mount *);                       /* the mount ends: w
 int changed_by(struct tree *, struct txn *, version_t from, version_t at, struct buffer *notices);
 /* The tree goes on at its current version, without what its draft 'at' has changed, which the kernel has done in its caches. Errors as above. */
 int undone_from(struct tree *, struct txn *, version_t at, struct buffer *notices);
+/* A file is not what the kernel has cached of it: likewise. */
+int disowned(struct tree *, struct txn *, ino_id, struct buffer *notices);
 void notices_tell(struct fuse_session *, struct slice notices);
 /* Takes what is in it. Afterwards 'then' is answered with an error; NULL: nobody waits for it. */
 void notices_send(struct tree *, struct buffer *notices, fuse_req_t then, int error);

@@ -339,6 +339,11 @@ void strict_end(struct master_mount *m)
 		return;
 	trial_over(m);
 	int ret = s->request || s->settles ? note_nodes(m) : 0;
+	if (ret == 1 && s->doomed) {
+		undo(m, -EIO);
+		strict_clear(s);
+		return;
+	}
 	if (ret == 1) {
 		batches_commit(m, s->batch, &m->publish.options.strict, committed, m);
 		return;
@@ -377,6 +382,11 @@ static int settle(struct master_mount *m, struct draft *d)
 		ret = live_change(live, 0, true, &txn);
 	if (ret == 0) {
 		m->strict.settles = m->strict.trial;
+		m->strict.doomed = m->strict.trial && d->incomplete;
+		if (m->strict.doomed) {
+			draft_edit_drop(live, d);
+			d->incomplete = 0;
+		}
 		d->awaits_trial = false;
 		ret = draft_settle(live, d);
 		draft_release(live, d);
