@@ -36,7 +36,7 @@ static int trial_begin(struct master_mount *m)
 		ret = work_change(&m->work, 0, true, &txn);
 	struct node_time now = time_now();
 	if (ret == 0)
-		ret = batch_begin(txn, "", true, now.seconds * 1000000000 + now.nanoseconds, &info);
+		ret = batch_begin(txn, "", BATCH_TRANSIENT | BATCH_OPERATION, now.seconds * 1000000000 + now.nanoseconds, &info);
 	if (ret < 0)
 		return ret;
 	m->strict.trial = true;
