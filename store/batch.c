@@ -3,10 +3,10 @@
  * carries a proposal is source.c's.
  *
  * A batch's row is its draft's own, before the keys of its changes: among the last rows of the tree, beside the state, on a page that a commit writes anyway. The
- * own row of the number below the first batch's holds the id given out last.
+ * own row of the number above the first batch's holds the id given out last.
  *
  *   u8 state, u8 flags, varint base, varint reserved, be64 begun, u8 size and name
- *   proposed: varint number, be64 time, digest, varint nodes, records, bytes, u8 size and message
+ *   proposed: varint number, be64 time, digest, varint nodes, records, bytes, row_bytes, u8 size and message
  */
 #include "store/batch.h"
 
@@ -31,14 +31,9 @@ enum { BATCH_MOVES = 4, BATCH_FLAGS = 7 };
 
 /* --- rows */
 
-static uint32_t id_of(version_t draft)
-{
-	return (uint32_t)((draft - VERSION_DRAFT_FIRST) / 2);
-}
-
 static bool is_batch_number(version_t draft)
 {
-	return draft >= batch_draft(1) && draft <= batch_waiting(UINT32_MAX);
+	return draft >= batch_draft(UINT32_MAX) && draft <= batch_waiting(1);
 }
 
 static struct slice batch_row(uint8_t at[ROW_KEY_BYTES_MAX], uint32_t id)
@@ -82,6 +77,7 @@ static void info_encode(const struct batch_info *info, struct buffer *b)
 	buffer_add_varint(b, info->nodes);
 	buffer_add_varint(b, info->records);
 	buffer_add_varint(b, info->bytes);
+	buffer_add_varint(b, info->row_bytes);
 	text_encode(info->message, VERSION_MESSAGE_BYTES_MAX, b);
 }
 
@@ -106,6 +102,7 @@ static int info_decode(uint32_t id, struct slice value, struct batch_info *ret_i
 		info.nodes = read_varint(&r);
 		info.records = read_varint(&r);
 		info.bytes = read_varint(&r);
+		info.row_bytes = read_varint(&r);
 		text_decode(&r, VERSION_MESSAGE_BYTES_MAX, info.message);
 	}
 	bool state_known = info.state == BATCH_OPEN || info.state == BATCH_PROPOSED;
@@ -153,17 +150,22 @@ static int draft_next(struct txn *txn, version_t from, version_t *ret_draft, boo
 
 int batch_next(struct txn *txn, uint32_t after, struct batch_info *ret_info)
 {
-	version_t draft = batch_draft(after) + 1;
-	for (;; draft++) {
-		struct slice value;
-		bool own;
-		int error = draft_next(txn, draft, &draft, &own, &value);
+	uint8_t seek[ROW_KEY_BYTES_MAX];
+	struct slice row_key, value;
+	struct record_key key;
+	version_t draft = batch_draft(after);
+	for (;;) {
+		int error = row_seek(txn, slice_of(seek, change_row_key(seek, draft, NULL)), &row_key, &value);
+		if (!error)
+			error = row_previous(txn, ROW_VERSION, &row_key, &value);
 		if (error)
 			return error;
-		if (!is_batch_number(draft))
+		if (!change_row_parse(row_key, &draft, &key) || !is_batch_number(draft))
 			return -ENOENT;
-		if (own)
-			return info_decode(id_of(draft), value, ret_info);
+		draft = batch_draft(batch_of(draft)); /* behind its own row there may be others of it */
+		error = batch_get(txn, batch_of(draft), ret_info);
+		if (error != -ENOENT)
+			return error;
 	}
 }
 
@@ -196,7 +198,7 @@ int batch_layers(struct txn *txn, version_t draft, version_t *ret_base, version_
 	struct batch_info info;
 	*ret_base = VERSION_MAX;
 	*ret_finished = VERSION_NONE;
-	int error = is_batch_number(draft) ? batch_get(txn, id_of(draft), &info) : -ENOENT;
+	int error = is_batch_number(draft) ? batch_get(txn, batch_of(draft), &info) : -ENOENT;
 	if (error)
 		return error == -ENOENT ? 0 : error;
 	*ret_base = info.base;
@@ -208,13 +210,13 @@ int batch_layers(struct txn *txn, version_t draft, version_t *ret_base, version_
 version_t batch_content_version(struct txn *txn, version_t at)
 {
 	struct batch_info info;
-	return is_batch_number(at) && batch_get(txn, id_of(at), &info) == 0 ? info.reserved : at;
+	return is_batch_number(at) && batch_get(txn, batch_of(at), &info) == 0 ? info.reserved : at;
 }
 
 bool batch_number_known(struct txn *txn, version_t draft)
 {
 	struct batch_info info;
-	return draft == VERSION_DRAFT || (is_batch_number(draft) && batch_get(txn, id_of(draft), &info) == 0);
+	return draft == VERSION_DRAFT || (is_batch_number(draft) && batch_get(txn, batch_of(draft), &info) == 0);
 }
 
 bool batch_touches(struct txn *txn, uint32_t id, const struct record_key *key)
@@ -318,21 +320,35 @@ int batch_drop(struct txn *txn, uint32_t id, size_t work_max, bool *ret_done)
 
 /* --- disk room */
 
-int batch_admit(struct txn *txn, uint32_t id)
+/* A record's and its change's. */
+static size_t row_bytes(const struct record_key *key, const struct record_slot *slot)
+{
+	return 2 * ((size_t)key->size + VERSION_KEY_BYTES) + slot->value.size;
+}
+
+static int count_rows(struct txn *txn, version_t draft, uint64_t *ret_records, uint64_t *ret_bytes)
 {
 	struct record_key key = { .size = 0 };
-	size_t bytes = 0;
-	uint64_t records = 0;
 	int more;
-	while ((more = version_change_next(txn, batch_draft(id), &key)) == 1) {
+	*ret_records = *ret_bytes = 0;
+	while ((more = version_change_next(txn, draft, &key)) == 1) {
 		struct record_slot slot;
-		int error = record_slot_exact(txn, &key, batch_draft(id), &slot);
+		int error = record_slot_exact(txn, &key, draft, &slot);
 		if (error)
 			return error;
-		bytes += 2 * ((size_t)key.size + VERSION_KEY_BYTES) + slot.value.size;
-		records++;
+		*ret_bytes += row_bytes(&key, &slot);
+		++*ret_records;
 	}
-	return more < 0 ? more : space_admit_scattered(txn, bytes, RECORD_LEAVES * (records + 1));
+	return more;
+}
+
+int batch_admit(struct txn *txn, uint32_t id)
+{
+	struct batch_info info;
+	int error = batch_get(txn, id, &info);
+	if (!error && info.state != BATCH_PROPOSED)
+		error = count_rows(txn, batch_draft(id), &info.records, &info.row_bytes);
+	return error ? error : space_admit_scattered(txn, info.row_bytes, RECORD_LEAVES * (info.records + 1));
 }
 
 /* --- on top of the current version */
@@ -430,6 +446,7 @@ static int account_key(struct txn *txn, struct batch_info *info, const struct re
 		digest_add(&info->digest, record_digest(txn, key, ours->value));
 	info->records++;
 	info->bytes += key->size + ours->value.size;
+	info->row_bytes += row_bytes(key, ours);
 	if (record_key_kind(key) != RECORD_NODE)
 		return 0;
 	info->nodes += (uint64_t)ours->live - (uint64_t)now->live;
@@ -489,7 +506,7 @@ int batch_propose(struct txn *txn, uint32_t id, int64_t proposed_at, const char 
 	info.time_ns = proposed_at;
 	info.digest = state->digest;
 	info.nodes = state->nodes;
-	info.records = info.bytes = 0;
+	info.records = info.bytes = info.row_bytes = 0;
 	snprintf(info.message, sizeof(info.message), "%s", message ? message : "");
 	error = propose_all(txn, &info);
 	if (error)
@@ -683,12 +700,13 @@ static int next_to_drop(struct txn *txn, version_t *ret_draft)
 		if (error)
 			return error;
 		*ret_draft = draft;
-		if (!own || (draft < batch_draft(1) && version_change_next(txn, draft, &key) == 1))
+		bool batch = is_batch_number(draft);
+		if (!own || (!batch && version_change_next(txn, draft, &key) == 1))
 			return 0;
-		error = draft < batch_draft(1) ? 0 : info_decode(id_of(draft), value, &info);
+		error = batch ? info_decode(batch_of(draft), value, &info) : 0;
 		if (error)
 			return error;
-		if (draft >= batch_draft(1) && info.transient)
+		if (batch && info.transient)
 			return 0;
 	}
 }
@@ -707,7 +725,7 @@ static int clean_step(struct txn *txn, bool *ret_done)
 	*ret_done = error == -ENOENT;
 	if (error)
 		return *ret_done ? 0 : error;
-	bool transient = is_batch_number(draft) && draft == batch_draft(id_of(draft)) && batch_get(txn, id_of(draft), &info) == 0;
+	bool transient = is_batch_number(draft) && draft == batch_draft(batch_of(draft)) && batch_get(txn, batch_of(draft), &info) == 0;
 	return transient ? batch_drop(txn, info.id, CLEAN_STEP, &dropped) : version_drop_at(txn, draft, CLEAN_STEP, &dropped);
 }
 

@@ -42,16 +42,27 @@ struct batch_info {
 	int64_t time_ns;
 	struct digest digest;
 	uint64_t nodes, records, bytes;
+	uint64_t row_bytes;      /* of the rows that committing moves */
 };
 
+/*
+ * Later batches have lower numbers. Then a record stands behind the places where drafts of its key stood before, which LMDB keeps as boundaries between pages:
+ * on the same page as the version that it becomes.
+ */
 static inline version_t batch_draft(uint32_t id)
 {
-	return VERSION_DRAFT_FIRST + 2 * (version_t)id;
+	return VERSION_DRAFT_FIRST + 2 * (version_t)(UINT32_MAX - id);
 }
 
 static inline version_t batch_waiting(uint32_t id)
 {
 	return batch_draft(id) + 1;
+}
+
+/* Whose is this draft number? */
+static inline uint32_t batch_of(version_t draft)
+{
+	return UINT32_MAX - (uint32_t)((draft - VERSION_DRAFT_FIRST) / 2);
 }
 
 /* On top of the current version; what is pending is not in it. -ENAMETOOLONG; -EUSERS: there are BATCHES_MAX; -EEXIST: a name that another one has ("" may be

@@ -300,12 +300,12 @@ static void check_history(struct verify *v, version_t at)
 		tell(v, "version %llu is not known", (unsigned long long)at);
 }
 
-/* The row below the first batch's only counts. */
+/* The row above the first batch's only counts. */
 static void check_batch(struct verify *v, version_t draft)
 {
 	const struct store_state *state = &v->txn->state;
 	struct batch_info info = { .id = 0 };
-	uint32_t id = (uint32_t)((draft - VERSION_DRAFT_FIRST) / 2);
+	uint32_t id = batch_of(draft);
 	if (!id)
 		return;
 	if (batch_get(v->txn, id, &info) != 0)

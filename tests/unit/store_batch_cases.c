@@ -255,7 +255,7 @@ Test(store_batch_cases, opening_keeps_open_batches_and_drops_the_rest)
 	half = begin_in(txn, "half");
 	ok(batch_begin(txn, "transient", BATCH_TRANSIENT, 1, &transient));
 	version_t orphan = batch_draft(99);
-	for (version_t at = batch_draft(kept.id); at <= batch_waiting(transient.id); at++)
+	for (version_t at = batch_draft(transient.id); at <= batch_waiting(kept.id); at++)
 		ok(record_put(txn, at, &key, text("x")));
 	ok(record_put(txn, orphan, &key, text("x")));
 	ok(record_put(txn, VERSION_DRAFT, &key, text("x")));
@@ -268,7 +268,7 @@ Test(store_batch_cases, opening_keeps_open_batches_and_drops_the_rest)
 	cr_expect_eq(batch_next(txn, kept.id, &info), -ENOENT);
 	cr_expect(record_exists_at(txn, batch_draft(kept.id), &key, NULL));
 	cr_expect_not(record_exists_at(txn, batch_waiting(kept.id), &key, NULL));
-	for (version_t at = batch_draft(half.id); at <= batch_waiting(transient.id); at++)
+	for (version_t at = batch_draft(transient.id); at <= batch_waiting(half.id); at++)
 		cr_expect_not(record_exists_at(txn, at, &key, NULL));
 	cr_expect_not(record_exists_at(txn, orphan, &key, NULL) || record_exists_at(txn, VERSION_DRAFT, &key, NULL));
 	txn_abort(txn);
