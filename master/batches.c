@@ -319,19 +319,35 @@ static int drop_some(struct master_mount *m, uint32_t id, size_t work_max, bool 
 	return ret;
 }
 
+static void dropping_begin(struct master_mount *m, struct dropping *d, uint32_t id)
+{
+	*d = (struct dropping){ .next = m->dropping, .id = id };
+	m->dropping = d;
+	m->publish.untidy = true;
+}
+
+void batches_let_go(struct master_mount *m, uint32_t id)
+{
+	bool done = false;
+	int ret = drop_some(m, id, DROP_WORK, &done);
+	m->publish.untidy = true; /* the chunks */
+	if (ret == 0 && done)
+		return;
+	struct dropping *d = malloc(sizeof(*d));
+	if (d) /* else the next start drops it */
+		dropping_begin(m, d, id);
+}
+
 /* Once some of it is gone the store drops the rest in any case (batch.h). */
 void batches_forget(struct master_mount *m, uint32_t id, void (*after)(void *user, int error), void *user)
 {
 	struct dropping *d = malloc(sizeof(*d));
 	bool done = false;
 	int ret = d ? drop_some(m, id, DROP_WORK, &done) : -ENOMEM;
-	if (ret == 0 && !done) {
-		*d = (struct dropping){ .next = m->dropping, .id = id };
-		m->dropping = d;
-		m->publish.untidy = true;
-	} else {
+	if (ret == 0 && !done)
+		dropping_begin(m, d, id);
+	else
 		free(d);
-	}
 	if (ret == 0) {
 		ret = publish_commit(&m->publish);
 		m->publish.untidy = true; /* the chunks */

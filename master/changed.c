@@ -16,7 +16,7 @@
 
 #include "master/serve.h"
 
-enum notice { NOTICE_ENTRY = 'e', NOTICE_LISTING = 'l', NOTICE_ATTRIBUTES = 'a' };
+enum notice { NOTICE_ENTRY = 'e', NOTICE_LISTING = 'l', NOTICE_CONTENT = 'c', NOTICE_ATTRIBUTES = 'a' };
 
 static void note(struct buffer *notices, enum notice kind, uint64_t id, struct slice name)
 {
@@ -27,6 +27,14 @@ static void note(struct buffer *notices, enum notice kind, uint64_t id, struct s
 }
 
 static const struct slice NO_NAME;
+
+struct change {
+	struct tree *tree;
+	struct txn *txn;
+	struct view before;
+	bool undone;
+	struct buffer *notices;
+};
 
 static bool is_known(const struct tree *t, ino_id ino)
 {
@@ -72,60 +80,72 @@ static int node_at(struct txn *txn, struct view view, ino_id ino, struct node *r
 	return ret < 0 ? ret : node_decode(value, ret_node);
 }
 
-/* Who has it keeps what it was. */
-static int file_left(struct tree *t, struct txn *txn, struct view before, struct known_node *n, version_t content_version, struct buffer *notices)
+/* Who has it keeps what it was; if that is no longer what the kernel has cached, it asks again. */
+static int file_left(struct change *c, struct known_node *n, version_t content_version)
 {
+	struct tree *t = c->tree;
 	int ret = 0;
-	note(notices, NOTICE_ATTRIBUTES, known_id(&t->known, n->ino), NO_NAME);
+	note(c->notices, c->undone ? NOTICE_CONTENT : NOTICE_ATTRIBUTES, known_id(&t->known, n->ino), NO_NAME);
 	for (size_t i = 0; i < n->places_count && ret == 0; i++)
-		ret = entry_changed(t, txn, before, i == 0 ? n->first : n->more[i - 1], notices);
+		ret = entry_changed(t, c->txn, c->before, i == 0 ? n->first : n->more[i - 1], c->notices);
 	if (ret == 0)
-		ret = known_leave(n, before.version, content_version);
+		ret = known_leave(n, c->before.version, content_version);
 	struct draft *d = draft_find(&t->live, n->ino);
 	if (ret == 0 && d && !d->drafted)
 		draft_leave(&t->live, d);
 	return ret;
 }
 
-static int node_changed(struct tree *t, struct txn *txn, struct view before, ino_id ino, struct buffer *notices)
+static int node_changed(struct change *c, ino_id ino)
 {
+	struct tree *t = c->tree;
 	struct known_node *n = known_find(&t->known, ino);
 	struct node was, is;
 	if (!n) {
 		if (ino == INO_ROOT)
-			note(notices, NOTICE_LISTING, ino, NO_NAME);
+			note(c->notices, NOTICE_LISTING, ino, NO_NAME);
 		return 0;
 	}
-	int ret = node_at(txn, before, ino, &was);
+	int ret = node_at(c->txn, c->before, ino, &was);
 	if (ret < 0)
 		return ret == -ENOENT ? 0 : ret; /* a new one, that it cannot have */
-	ret = node_at(txn, live_view(&t->live, txn), ino, &is);
+	ret = node_at(c->txn, live_view(&t->live, c->txn), ino, &is);
 	if (ret < 0 && ret != -ENOENT)
 		return ret;
 	if (ret == -ENOENT || S_ISREG(is.mode))
-		return file_left(t, txn, before, n, was.content_version, notices);
-	note(notices, S_ISDIR(is.mode) ? NOTICE_LISTING : NOTICE_ATTRIBUTES, known_id(&t->known, ino), NO_NAME);
+		return file_left(c, n, was.content_version);
+	note(c->notices, S_ISDIR(is.mode) ? NOTICE_LISTING : NOTICE_ATTRIBUTES, known_id(&t->known, ino), NO_NAME);
 	return 0;
+}
+
+static int each_change(struct change *c, version_t at)
+{
+	struct record_key key = { .size = 0 };
+	int ret;
+	while ((ret = version_change_next(c->txn, at, &key)) == 1) {
+		ino_id ino = record_key_ino(&key);
+		ret = 0;
+		if (record_key_kind(&key) == RECORD_NAME)
+			name_changed(c->tree, &key, c->notices);
+		else if (record_key_kind(&key) == RECORD_NODE)
+			ret = node_changed(c, ino);
+		else if (is_known(c->tree, ino))
+			note(c->notices, NOTICE_ATTRIBUTES, known_id(&c->tree->known, ino), NO_NAME); /* and access control lists */
+		if (ret < 0)
+			return ret;
+	}
+	return ret < 0 ? ret : c->notices->failed ? -ENOMEM : 0;
 }
 
 int changed_by(struct tree *t, struct txn *txn, version_t from, version_t at, struct buffer *notices)
 {
-	struct view before = { .version = from };
-	struct record_key key = { .size = 0 };
-	int ret;
-	while ((ret = version_change_next(txn, at, &key)) == 1) {
-		ino_id ino = record_key_ino(&key);
-		ret = 0;
-		if (record_key_kind(&key) == RECORD_NAME)
-			name_changed(t, &key, notices);
-		else if (record_key_kind(&key) == RECORD_NODE)
-			ret = node_changed(t, txn, before, ino, notices);
-		else if (is_known(t, ino))
-			note(notices, NOTICE_ATTRIBUTES, known_id(&t->known, ino), NO_NAME); /* and access control lists */
-		if (ret < 0)
-			return ret;
-	}
-	return ret < 0 ? ret : notices->failed ? -ENOMEM : 0;
+	return each_change(&(struct change){ .tree = t, .txn = txn, .before = { .version = from }, .notices = notices }, at);
+}
+
+int undone_from(struct tree *t, struct txn *txn, version_t at, struct buffer *notices)
+{
+	struct view current = { .version = txn_state(txn)->current };
+	return each_change(&(struct change){ .tree = t, .txn = txn, .before = current, .undone = true, .notices = notices }, at);
 }
 
 /* The kernel may have forgotten what it is about, or have ended the mount: then it holds nothing. */
@@ -140,7 +160,7 @@ void notices_tell(struct fuse_session *session, struct slice notices)
 		if (kind == NOTICE_ENTRY)
 			fuse_lowlevel_notify_inval_entry(session, id, name, size);
 		else
-			fuse_lowlevel_notify_inval_inode(session, id, kind == NOTICE_LISTING ? 0 : -1, 0);
+			fuse_lowlevel_notify_inval_inode(session, id, kind == NOTICE_ATTRIBUTES ? -1 : 0, 0);
 	}
 }
 
@@ -148,6 +168,8 @@ struct telling {
 	struct errand errand;
 	struct fuse_session *session;
 	struct buffer notices;
+	fuse_req_t then;
+	int error;
 };
 
 static void telling_there(struct errand *errand)
@@ -159,18 +181,23 @@ static void telling_there(struct errand *errand)
 static void telling_back(struct errand *errand)
 {
 	struct telling *t = (struct telling *)errand;
+	if (t->then)
+		serve_reply(t->then, t->error);
 	buffer_fini(&t->notices);
 	free(t);
 }
 
-void notices_send(struct tree *t, struct buffer *notices)
+void notices_send(struct tree *t, struct buffer *notices, fuse_req_t then, int error)
 {
 	struct telling *telling = malloc(sizeof(*telling));
 	if (!telling) {
 		buffer_fini(notices);
+		if (then)
+			serve_reply(then, error);
 		return;
 	}
-	*telling = (struct telling){ .errand = { .there = telling_there, .back = telling_back }, .session = t->session, .notices = *notices };
+	*telling = (struct telling){ .errand = { .there = telling_there, .back = telling_back }, .session = t->session, .notices = *notices,
+				     .then = then, .error = error };
 	*notices = BUFFER_INIT;
 	serve_send(t->mount, &telling->errand);
 }

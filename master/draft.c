@@ -55,6 +55,11 @@ void draft_edit_drop(struct live *live, struct draft *d)
 static void draft_free(struct live *live, struct draft *d)
 {
 	draft_edit_drop(live, d);
+	while (d->handles) { /* the mount has ended: nobody releases them */
+		struct handle *h = d->handles;
+		d->handles = h->next;
+		free(h);
+	}
 	while (d->names) {
 		struct draft_name *name = d->names;
 		d->names = name->next;
@@ -74,7 +79,7 @@ static void draft_take_out(struct draft **at, struct draft *d)
 
 void draft_release(struct live *live, struct draft *d)
 {
-	if (d->opens || d->drafted)
+	if (d->opens || d->drafted || d->touched.seconds)
 		return;
 	draft_take_out(d->left ? &live->left : bucket_of(live, d->ino), d);
 	draft_free(live, d);
@@ -143,6 +148,7 @@ int draft_begin(struct live *live, struct draft *d)
 	if (d->content.failed)
 		return -ENOMEM;
 	d->node.content = buffer_slice(&d->content);
+	d->touched = (struct node_time){ 0 };
 	d->nlink_published = d->node.nlink;
 	d->recorded = true;
 	d->changed = d->content_changed = d->spilled_current = false;
@@ -170,7 +176,7 @@ static int draft_end(struct live *live, struct draft *d)
 {
 	struct record_key key = record_key_node(d->ino);
 	int ret = d->spilled ? live_drop(live, live->waiting, &key) : 0;
-	d->spilled = false;
+	d->spilled = d->awaits_trial = false;
 	draft_delist(d);
 	if (!d->writers)
 		draft_edit_drop(live, d);
@@ -353,11 +359,22 @@ int draft_bury(struct live *live, struct draft *d)
 	return ret;
 }
 
+int draft_revive(struct live *live, struct draft *d)
+{
+	struct node node;
+	int ret = d->changed ? node_published(live, live->work->writer, d->ino, &node) : -ENOENT;
+	if (ret < 0)
+		return ret == -ENOENT ? draft_bury(live, d) : ret;
+	d->node.nlink = d->nlink_published = node.nlink;
+	d->recorded = true;
+	return 0;
+}
+
 static bool draft_waits(const struct draft *d)
 {
 	bool being_written = d->writers && (d->changed || !d->recorded);
 	bool displaced = d->node.nlink != d->nlink_published && d->recorded && !d->changed;
-	return being_written || displaced;
+	return being_written || displaced || d->awaits_trial;
 }
 
 int draft_settle(struct live *live, struct draft *d)
@@ -400,6 +417,32 @@ int draft_forget(struct live *live, ino_id ino)
 	int ret = live_change(live, FORGET_BYTES, true, &txn);
 	live->unsettled |= ret == DEFERRED;
 	return ret < 0 ? ret : draft_settle(live, d);
+}
+
+/* --- times */
+
+int draft_touch(struct live *live, ino_id directory, struct node_time now)
+{
+	struct draft *d;
+	int ret = draft_get(live, directory, &d);
+	if (ret == 0)
+		d->touched = now;
+	return ret;
+}
+
+bool draft_touched(struct live *live, ino_id directory)
+{
+	const struct draft *d = draft_find(live, directory);
+	return d && d->touched.seconds;
+}
+
+void draft_untouch(struct live *live, ino_id directory)
+{
+	struct draft *d = draft_find(live, directory);
+	if (!d)
+		return;
+	d->touched = (struct node_time){ 0 };
+	draft_release(live, d);
 }
 
 /* --- links */

@@ -16,6 +16,8 @@
 #ifndef MASTER_DRAFT_H
 #define MASTER_DRAFT_H
 
+#include <sys/types.h>
+
 #include "master/live.h"
 
 struct draft_name {
@@ -23,6 +25,14 @@ struct draft_name {
 	ino_id parent;
 	size_t size;
 	char text[];
+};
+
+/* An open file. */
+struct handle {
+	struct handle *next, **at;     /* the draft's */
+	struct draft *draft;
+	bool writes;
+	pid_t opener;                  /* a process, or a thread of it */
 };
 
 struct draft {
@@ -38,7 +48,11 @@ struct draft {
 	bool spilled_current;          /* … and it has the present content */
 	bool forgotten;                /* by the kernel */
 	bool left;                     /* these handles are of the file as it was (known.h): nothing is written through them */
+	bool refused;                  /* so is what was written through them (strict.h): whoever still closes or syncs one is to hear of it */
+	bool awaits_trial;             /* complete, but of a two-phase directory: published by a trial of its own (strict.h) */
+	struct node_time touched;      /* a directory's time, since names in it were made that still wait; 0: none */
 	uint32_t nlink_published;
+	struct handle *handles;
 	struct node node;
 	struct buffer content;         /* owns what node.content points to */
 	struct content_edit *edit;     /* NULL: the content is as the node says */
@@ -79,8 +93,15 @@ int draft_settle_all(struct live *);
 void draft_leave(struct live *, struct draft *);
 /* Forget what was not published of a node. */
 int draft_bury(struct live *, struct draft *);
+/* Its names are what is published after all: if it is being written it goes on as it was, else there is nothing that waits. */
+int draft_revive(struct live *, struct draft *);
 /* The kernel forgets a node. */
 int draft_forget(struct live *, ino_id);
+
+/* --- a directory's times, while names that were made in it wait */
+int draft_touch(struct live *, ino_id directory, struct node_time now);
+bool draft_touched(struct live *, ino_id directory);
+void draft_untouch(struct live *, ino_id directory); /* they are published, or set anew */
 
 /* --- links (see above) */
 int links_change(struct live *, ino_id, int live_by, int published_by, struct node_time now);

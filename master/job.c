@@ -206,7 +206,7 @@ static void view_moves(struct job *job, struct tree *t)
 	int ret = work_read(&job->mount->work, &txn);
 	while (ret == 0 && info.version < t->live.base && (ret = version_next(txn, info.version, &info)) == 0)
 		ret = changed_by(t, txn, from, info.version, &job->notices);
-	notices_send(t, &job->notices);
+	notices_send(t, &job->notices, NULL, 0);
 }
 
 static void job_freeze(struct job *job)

@@ -44,9 +44,6 @@ int live_change(struct live *live, size_t bytes, bool frees, struct txn **ret_tx
 int live_may_change_node(struct live *live, struct txn *txn, ino_id ino)
 {
 	struct record_key key = record_key_node(ino);
-	const struct draft *d = live->trial ? draft_find(live, ino) : NULL;
-	if (draft_is_drafted(d) && d->recorded)
-		return -EBUSY;
 	return live->frozen_by && batch_touches(txn, live->frozen_by, &key) ? DEFERRED : 0;
 }
 
@@ -130,6 +127,8 @@ int node_live(struct live *live, struct txn *txn, ino_id ino, struct node *ret_n
 	}
 	/* The kernel looks a path up once more when it hears ESTALE, so that an open beside a rename never fails. */
 	int ret = node_published(live, txn, ino, ret_node);
+	if (ret == 0 && d && d->touched.seconds)
+		ret_node->mtime = ret_node->ctime = d->touched;
 	return ret == -ENOENT ? -ESTALE : ret;
 }
 
@@ -143,12 +142,19 @@ int node_put(struct live *live, version_t at, ino_id ino, const struct node *nod
 	return live_put(live, at, &key, buffer_slice(&live->work->scratch));
 }
 
+int node_finish(struct live *live, ino_id ino, const struct node *node)
+{
+	if (S_ISDIR(node->mode))
+		draft_untouch(live, ino);
+	return node_put(live, live_finish_at(live), ino, node);
+}
+
 int node_change(struct live *live, ino_id ino, const struct node *node)
 {
 	struct draft *d = draft_find(live, ino);
 	if (!draft_is_drafted(d)) {
 		live->finished = true;
-		return node_put(live, live_finish_at(live), ino, node);
+		return node_finish(live, ino, node);
 	}
 	d->node = *node;
 	d->changed = true;
@@ -163,7 +169,7 @@ int directory_touch(struct live *live, ino_id ino, int subdirectories, struct no
 		return broken_by(live, ret);
 	node.mtime = node.ctime = now;
 	node.nlink += (uint32_t)subdirectories;
-	return node_put(live, live_finish_at(live), ino, &node);
+	return node_finish(live, ino, &node);
 }
 
 static struct timespec timespec_of(struct node_time time)

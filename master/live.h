@@ -60,7 +60,7 @@ struct view published_view(const struct live *, const struct txn *); /* what is 
 version_t live_finish_at(struct live *);
 struct node_time time_now(void);
 
-/* --- May this be changed now? Asked by every change before its first write: 0, DEFERRED, or -EBUSY (on trial: a file that is being written). */
+/* --- May this be changed now? Asked by every change before its first write: 0 or DEFERRED. */
 int live_may_change_node(struct live *, struct txn *, ino_id);
 int live_may_change_name(struct live *, struct txn *, const struct record_key *);
 
@@ -75,6 +75,7 @@ int node_published(struct live *, struct txn *, ino_id, struct node *ret_node); 
 /* Change a node: in its draft if it is drafted, else finished. */
 int node_change(struct live *, ino_id, const struct node *);
 int node_put(struct live *, version_t at, ino_id, const struct node *);
+int node_finish(struct live *, ino_id, const struct node *);
 /* Names in a directory have changed: its times, and its link count by 'subdirectories'. Not a reason to publish by itself. */
 int directory_touch(struct live *, ino_id, int subdirectories, struct node_time now);
 /* 'live' NULL: of a node that is no longer the live one. */

@@ -101,10 +101,12 @@ static void defer(struct master_mount *m, struct tree *t, const struct fuse_buf 
 
 static void process(struct tree *t, const struct fuse_buf *request)
 {
+	struct master_mount *m = t->mount;
 	fuse_session_process_buf(t->session, request);
-	strict_end(t->mount);
-	if (t->mount->defer)
-		defer(t->mount, t, request);
+	if (m->defer)
+		defer(m, t, request);
+	strict_end(m);
+	strict_settle(m);
 }
 
 void serve_deferred(struct master_mount *m)
@@ -256,8 +258,10 @@ static int rest(struct master_mount *m, time_ns served_at)
 	time_ns due = publish_due(&m->publish, served_at), tidy = publish_tidy_due(&m->publish, served_at);
 	if (m->parked_count || due <= now)
 		return commit(m);
-	if (tidy <= now)
+	if (tidy <= now) {
+		strict_retry(m);
 		return publish_tidy(&m->publish, now);
+	}
 	work_park(&m->work);
 	time_ns wait = (due < tidy ? due : tidy) - now;
 	look(m, &(struct timespec){ wait / 1000000000, wait % 1000000000 });
@@ -549,7 +553,7 @@ void master_mount_free(struct master_mount *m)
 	tree_fini(&m->main);
 	work_fini(&m->work);
 	policy_free(m->policy);
-	buffer_fini(&m->strict.nodes);
+	strict_fini(&m->strict);
 	calls_fini(&m->calls);
 	free(m->polled);
 	batches_fini(m);

@@ -171,20 +171,20 @@ static int place_unpublish(struct live *live, const struct place *place)
 /* --- names that wait, when their time has come */
 
 /*
- * Readers of versions see a directory's names change with its times. These changed when the name was made; if that has been published already they
- * move by the least that can be seen, which does no harm to a time that a program has set meanwhile.
+ * Readers of versions see a directory's names change with its times. These changed when the name was made, and waited with it; if they have been published or
+ * set since then they move by the least that can be seen, which does no harm to what a program has set.
  */
 static int directory_nudge(struct live *live, ino_id ino)
 {
 	struct record_key key = record_key_node(ino);
 	version_t version = live_finish_at(live);
-	bool gone;
-	if (record_exists_at(live->work->writer, version, &key, &gone))
+	bool gone, touched = draft_touched(live, ino);
+	if (!touched && record_exists_at(live->work->writer, version, &key, &gone))
 		return 0;
 	struct node node;
 	int ret = node_live(live, live->work->writer, ino, &node);
-	if (ret < 0)
-		return ret;
+	if (ret < 0 || touched)
+		return ret < 0 ? ret : node_finish(live, ino, &node);
 	node.ctime = time_now();
 	if (++node.mtime.nanoseconds == 1000000000) {
 		node.mtime.nanoseconds = 0;
@@ -344,7 +344,9 @@ int name_create(struct live *live, const struct name *name, struct node *node, c
 		ret = create_finished(live, &place, ino, node);
 	if (ret == 0 && inherited.size)
 		ret = store_inherited_acl(live, ino, node, &inherited);
-	if (ret == 0)
+	if (ret == 0 && waits)
+		ret = work_broken_by(live->work, draft_touch(live, name->parent, node->ctime));
+	else if (ret == 0)
 		ret = directory_touch(live, name->parent, S_ISDIR(node->mode) ? 1 : 0, node->ctime);
 	if (ret == 0)
 		*ret_ino = ino;

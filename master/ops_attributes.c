@@ -71,12 +71,13 @@ static void node_set(struct node *node, const struct stat *st, int to_set)
  * After a rename, a link or a change of extended attributes the kernel tells the ctime that it gave the node, which we have done a moment
  * before by our own clock: not worth another version.
  */
-static bool is_echo(const struct node *node, const struct stat *st, int to_set)
+static bool is_echo(const struct master_mount *m, const struct node *node, const struct stat *st, int to_set)
 {
+	int64_t late = ECHO_SECONDS + (m->strict.trial ? m->publish.options.strict.timeout_ms / 1000 : 0); /* it was told when that was decided */
 	struct node_time mtime = time_of(st->st_mtim);
 	int64_t apart = st->st_ctim.tv_sec - node->ctime.seconds;
 	return to_set == (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME) && mtime.seconds == node->mtime.seconds &&
-	       mtime.nanoseconds == node->mtime.nanoseconds && apart >= -ECHO_SECONDS && apart <= ECHO_SECONDS;
+	       mtime.nanoseconds == node->mtime.nanoseconds && apart >= -ECHO_SECONDS && apart <= late;
 }
 
 static int attributes_change(struct tree *t, ino_id ino, const struct stat *st, int to_set)
@@ -90,7 +91,7 @@ static int attributes_change(struct tree *t, ino_id ino, const struct stat *st, 
 		ret = acl_follow_mode(&t->live, txn, ino, st->st_mode);
 	if (ret == 0)
 		ret = node_live(&t->live, txn, ino, &node);
-	if (ret < 0 || is_echo(&node, st, to_set))
+	if (ret < 0 || is_echo(t->mount, &node, st, to_set))
 		return ret;
 	node_set(&node, st, to_set);
 	return node_change(&t->live, ino, &node);

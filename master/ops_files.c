@@ -1,6 +1,6 @@
 /*
- * Files: opening, reading, writing, syncing. A file handle is the node's draft, with the lowest bit telling whether it can write: what was written
- * becomes visible to readers of versions when the last such handle goes, or somebody syncs (F2).
+ * Files: opening, reading, writing, syncing. What was written becomes visible to readers of versions when the last handle goes that can write, or somebody
+ * syncs (F2).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -9,32 +9,66 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "master/descriptors.h"
 #include "master/serve.h"
 
 #define WRITE_BYTES 4096                      /* records and lists beside the data itself */
 #define COPY_BYTES_MAX ((uint64_t)256 << 20)  /* a request; the kernel asks again for the rest */
 #define PRESSED_BYTES ((size_t)128 << 10)     /* a piece of a write when room is short */
-#define HANDLE_WRITES ((uint64_t)1)
-
-static bool handle_writes(const struct fuse_file_info *fi)
-{
-	return fi->fh & HANDLE_WRITES;
-}
 
 /* --- opening */
 
-static void handle_give(struct fuse_file_info *fi, struct draft *d, bool writes)
+static bool flags_write(int flags)
 {
-	fi->fh = (uint64_t)(uintptr_t)d | (writes ? HANDLE_WRITES : 0);
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+static struct handle *handle_of(const struct fuse_file_info *fi)
+{
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+static int handle_new(fuse_req_t req, struct fuse_file_info *fi)
+{
+	struct handle *h = malloc(sizeof(*h));
+	if (!h)
+		return -ENOMEM;
+	*h = (struct handle){ .writes = flags_write(fi->flags), .opener = fuse_req_ctx(req)->pid };
+	fi->fh = (uintptr_t)h;
 	fi->keep_cache = 1;
+	return 0;
+}
+
+/* The draft counts it already. */
+static void handle_attach(struct handle *h, struct draft *d)
+{
+	h->draft = d;
+	h->next = d->handles;
+	h->at = &d->handles;
+	if (h->next)
+		h->next->at = &h->next;
+	d->handles = h;
+}
+
+static void handle_free(struct handle *h)
+{
+	if (h->draft)
+		*h->at = h->next;
+	if (h->draft && h->next)
+		h->next->at = h->at;
+	free(h);
 }
 
 /* The last writer's going makes the file complete. */
-static void handle_take(struct live *live, struct fuse_file_info *fi)
+static void handle_take(struct tree *t, struct fuse_file_info *fi)
 {
-	struct draft *d = (struct draft *)(uintptr_t)(fi->fh & ~HANDLE_WRITES);
+	struct live *live = &t->live;
+	struct handle *h = handle_of(fi);
+	struct draft *d = h->draft;
 	struct txn *txn;
-	if (handle_writes(fi) && --d->writers == 0 && d->drafted)
+	bool writes = h->writes;
+	handle_free(h);
+	if (writes && --d->writers == 0 && d->drafted && !strict_leave(t, d))
 		if (live_change(live, 0, true, &txn) < 0 || draft_settle(live, d) < 0)
 			live->unsettled = true;
 	if (!d->drafted && !d->writers && d->edit)
@@ -43,13 +77,9 @@ static void handle_take(struct live *live, struct fuse_file_info *fi)
 	draft_release(live, d);
 }
 
-static bool flags_write(int flags)
+static int file_open(fuse_req_t req, uint64_t id, struct fuse_file_info *fi)
 {
-	return (flags & O_ACCMODE) != O_RDONLY;
-}
-
-static int file_open(struct tree *t, uint64_t id, struct fuse_file_info *fi)
-{
+	struct tree *t = tree_of(req);
 	struct txn *txn;
 	struct node node;
 	struct draft *d;
@@ -60,27 +90,28 @@ static int file_open(struct tree *t, uint64_t id, struct fuse_file_info *fi)
 	if (ret == 0)
 		ret = node_live(&t->live, txn, ino, &node);
 	if (ret == 0)
-		ret = draft_get(&t->live, ino, &d);
+		ret = handle_new(req, fi);
+	if (ret == 0 && (ret = draft_get(&t->live, ino, &d)) < 0)
+		handle_free(handle_of(fi));
 	if (ret < 0)
 		return ret;
 	d->opens++;
 	d->writers += flags_write(fi->flags);
-	handle_give(fi, d, flags_write(fi->flags));
+	handle_attach(handle_of(fi), d);
 	ret = fi->flags & O_TRUNC ? file_truncate(t, ino, 0) : 0;
 	if (ret < 0)
-		handle_take(&t->live, fi);
+		handle_take(t, fi);
 	return ret;
 }
 
 /* An answer that comes too late, since the caller was interrupted, leaves no handle behind that anybody would release. */
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct tree *t = tree_of(req);
-	int ret = file_open(t, ino, fi);
+	int ret = file_open(req, ino, fi);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else if (fuse_reply_open(req, fi) == -ENOENT)
-		handle_take(&t->live, fi);
+		handle_take(tree_of(req), fi);
 }
 
 static int file_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode_t mode, struct fuse_file_info *fi, struct fuse_entry_param *ret_entry)
@@ -89,26 +120,35 @@ static int file_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode
 	const struct fuse_ctx *context = fuse_req_ctx(req);
 	struct creator creator = { context->uid, context->gid, (uint32_t)context->umask };
 	struct node node = { .mode = S_IFREG | (mode & 07777) };
-	bool writes = flags_write(fi->flags);
 	struct name name;
 	struct draft *d;
 	ino_id directory, ino;
 	int ret = serve_node(t, parent, &directory, NULL);
+	bool writes = flags_write(fi->flags), waits = writes || (ret == 0 && strict_concerns_names(t, directory));
 	if (ret == 0 && hidden_reserved(directory, text))
 		ret = -EPERM;
 	if (ret == 0)
 		ret = name_of(directory, text, &name);
 	if (ret == 0)
-		ret = name_create(&t->live, &name, &node, &creator, writes, &ino);
-	if (ret == 0)
-		ret = draft_get(&t->live, ino, &d);
+		ret = handle_new(req, fi);
 	if (ret < 0)
 		return ret;
-	d->opens += !writes;
-	handle_give(fi, d, writes);
+	ret = name_create(&t->live, &name, &node, &creator, waits, &ino);
+	if (ret == 0)
+		ret = draft_get(&t->live, ino, &d);
+	if (ret < 0) {
+		handle_free(handle_of(fi));
+		return ret;
+	}
+	d->opens += !waits;
+	handle_attach(handle_of(fi), d);
 	ret = serve_entry(t, &name, ino, ret_entry);
+	if (waits && !writes) { /* nothing will be written: it is complete */
+		d->writers--;
+		strict_leave(t, d);
+	}
 	if (ret < 0)
-		handle_take(&t->live, fi);
+		handle_take(t, fi);
 	return ret;
 }
 
@@ -119,7 +159,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	if (ret < 0)
 		serve_reply(req, ret);
 	else if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
-		handle_take(&tree_of(req)->live, fi);
+		handle_take(tree_of(req), fi);
 		serve_entry_lost(tree_of(req), entry.ino);
 	}
 }
@@ -127,7 +167,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	handle_take(&tree_of(req)->live, fi);
+	handle_take(tree_of(req), fi);
 	serve_reply(req, 0);
 }
 
@@ -444,6 +484,13 @@ static int file_publish(struct tree *t, uint64_t id)
 	return ret < 0 ? ret : draft_publish(live, d);
 }
 
+/* What was written through the handle is gone, which perhaps another one's owner was told. */
+static bool handle_refused(const struct fuse_file_info *fi)
+{
+	const struct handle *h = handle_of(fi); /* NULL: a directory */
+	return h && h->writes && h->draft->refused;
+}
+
 static void reply_durable(fuse_req_t req, int ret)
 {
 	struct tree *t = tree_of(req);
@@ -455,25 +502,46 @@ static void reply_durable(fuse_req_t req, int ret)
 
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	(void)datasync, (void)fi;
-	int ret = file_publish(tree_of(req), ino);
+	(void)datasync;
+	int ret = handle_refused(fi) ? -ECANCELED : file_publish(tree_of(req), ino);
 	reply_durable(req, ret);
 }
 
 /*
- * A close. A shell closes a copy of a file's descriptor before anything is written, and after it emptied the file: that is nobody's idea of a finished
- * one. So what is empty is finished when its last handle goes, which nobody waits for. In a two-phase directory the last of several writers is asked about (F2).
+ * Is this close the last one of a descriptor? That of a copy (a child's that inherited it, a shell's) is nobody's idea of a finished file. Where that cannot be
+ * found out, what is not empty is finished: a shell closes its copy before anything is written.
  */
-void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static bool is_last_close(pid_t closer, const struct handle *h)
+{
+	const struct draft *d = h->draft;
+	enum descriptors left = descriptors_of(closer, d->ino);
+	if (left == DESCRIPTORS_NONE && h->opener != closer)
+		left = descriptors_of(h->opener, d->ino);
+	return left == DESCRIPTORS_UNKNOWN ? d->edit && content_edit_size(d->edit) > 0 : left == DESCRIPTORS_NONE;
+}
+
+/* Does somebody wait at this close? In a two-phase directory the last of several writers is asked about (F2). */
+static bool close_publishes(fuse_req_t req, const struct handle *h)
 {
 	struct tree *t = tree_of(req);
-	const struct draft *d = draft_find(&t->live, ino & NODE_INO_MAX);
-	bool waits = handle_writes(fi) && draft_is_drafted(d) && d->edit && content_edit_size(d->edit) > 0;
-	if (!waits || !(t->mount->publish.options.sync_close || (d->writers == 1 && strict_concerns(t, ino & NODE_INO_MAX)))) {
+	const struct draft *d = h->draft;
+	bool complete = draft_is_drafted(d) && (d->changed || !d->recorded);
+	bool waits = t->mount->publish.options.sync_close || (complete && d->writers == 1 && strict_concerns(t, d->ino));
+	return complete && waits && is_last_close(fuse_req_ctx(req)->pid, h);
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	const struct handle *h = handle_of(fi);
+	int ret = 0;
+	if (handle_refused(fi))
+		ret = -ECANCELED;
+	else if (h->writes && close_publishes(req, h))
+		ret = file_publish(tree_of(req), ino);
+	else {
 		serve_reply(req, 0);
 		return;
 	}
-	int ret = file_publish(t, ino);
 	reply_durable(req, ret);
 }
 

@@ -118,7 +118,7 @@ static int trees_settle(struct work *work)
 {
 	int ret = 0;
 	for (struct live *live = work->trees; live && ret == 0; live = live->next)
-		if (live->unsettled && !live->sealed)
+		if (live->unsettled && !live->sealed && !live->trial)
 			ret = draft_settle_all(live);
 	return ret;
 }

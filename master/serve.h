@@ -132,6 +132,7 @@ void tree_fini(struct tree *);
 int tree_mount(struct tree *);
 void tree_unmount(struct tree *);
 void tree_flush(struct tree *); /* the kernel hands over what it holds of written data */
+void serve_times_moved(struct tree *, ino_id); /* a directory's, behind the kernel's back */
 
 /* --- batches.c */
 void batches_restore(struct master_mount *);                /* their views are mounted again */
@@ -144,6 +145,7 @@ struct tree *batches_tree(struct master_mount *, uint32_t id); /* NULL: it has n
 /* The view is closed (written data is handed over first if 'flush'), its tree is gone then; 'after' may be NULL. */
 void batches_close(struct tree *, bool flush, void (*after)(struct master_mount *, uint32_t id, void *user), void *user);
 void batches_forget(struct master_mount *, uint32_t id, void (*after)(void *user, int error), void *user); /* take it away, without its view */
+void batches_let_go(struct master_mount *, uint32_t id); /* one that nobody asks about: when there is room, if not now */
 
 /* --- job.c */
 bool jobs_cancel_waiting(struct master_mount *, uint32_t id); /* true: it did not run yet and was answered with -ECANCELED */
@@ -154,8 +156,11 @@ void jobs_end(struct master_mount *);                       /* the mount ends: w
 /* --- changed.c: what the kernel is told, on the helper */
 /* The tree goes on from version 'from' with what 'at' changed: other ids for who has it, and notices about it. -ENOMEM is not fatal but means stale caches. */
 int changed_by(struct tree *, struct txn *, version_t from, version_t at, struct buffer *notices);
+/* The tree goes on at its current version, without what its draft 'at' has changed, which the kernel has done in its caches. Errors as above. */
+int undone_from(struct tree *, struct txn *, version_t at, struct buffer *notices);
 void notices_tell(struct fuse_session *, struct slice notices);
-void notices_send(struct tree *, struct buffer *notices); /* takes what is in it */
+/* Takes what is in it. Afterwards 'then' is answered with an error; NULL: nobody waits for it. */
+void notices_send(struct tree *, struct buffer *notices, fuse_req_t then, int error);
 
 /* --- hidden.c */
 #define HIDDEN_NAME ".drsfs"

@@ -7,6 +7,9 @@
  *   request --strict_name, strict_node, strict_file--> trial --handler, strict_hold--> (nothing to commit: answered)
  *                                                                '--strict_end--> a job of the batch --decided--> answered
  *
+ * What becomes complete without a call that could wait or fail (stores through a mapping that outlived the descriptor, a file that is made and opened for
+ * reading) awaits a trial that nobody asked for (strict_leave, strict_settle).
+ *
  * One at a time: who comes while a commit is under way is deferred, as are the requests of others that would change the same (live.h).
  *
  * After an abort the store has nothing to undo, since nobody reads the batch's draft. What memory and the kernel hold has: nodes that the operation left without a
@@ -19,8 +22,6 @@
 
 #include "drsfs/error.h"
 #include "master/serve.h"
-
-#define DROP_WORK SIZE_MAX /* a batch of one operation is small */
 
 /* --- the beginning */
 
@@ -47,6 +48,11 @@ static int trial_begin(struct master_mount *m)
 	return 0;
 }
 
+static bool busy(const struct master_mount *m)
+{
+	return m->job || m->jobs || m->strict.batch;
+}
+
 static int begin(struct tree *t, enum publish_method method)
 {
 	struct master_mount *m = t->mount;
@@ -54,7 +60,7 @@ static int begin(struct tree *t, enum publish_method method)
 		return 0;
 	if (m->ending)
 		return -ECANCELED; /* nobody can be asked any more */
-	return m->job || m->jobs || m->strict.request ? DEFERRED : trial_begin(m);
+	return busy(m) ? DEFERRED : trial_begin(m);
 }
 
 /* A new file that is still being written is judged when it is closed, whatever its name is by then. */
@@ -64,16 +70,26 @@ bool strict_waits(struct tree *t, ino_id ino)
 	return draft_is_drafted(d) && !d->recorded;
 }
 
+static int names_method(struct tree *t, ino_id directory, enum publish_method *ret_method)
+{
+	struct txn *txn;
+	int ret = live_read(&t->live, &txn);
+	return ret < 0 ? ret : policy_of_directory(t->mount->policy, &t->live, txn, directory, ret_method);
+}
+
 int strict_name(struct tree *t, ino_id directory)
 {
 	enum publish_method method;
-	struct txn *txn;
 	if (t->batch)
 		return 0;
-	int ret = live_read(&t->live, &txn);
-	if (ret == 0)
-		ret = policy_of_directory(t->mount->policy, &t->live, txn, directory, &method);
+	int ret = names_method(t, directory, &method);
 	return ret < 0 ? ret : begin(t, method);
+}
+
+bool strict_concerns_names(struct tree *t, ino_id directory)
+{
+	enum publish_method method;
+	return !t->batch && names_method(t, directory, &method) == 0 && method == PUBLISH_TWO_PHASE;
 }
 
 static int file_method(struct tree *t, ino_id ino, enum publish_method *ret_method)
@@ -174,6 +190,15 @@ bool strict_hold_renamed(struct tree *t, const struct name *from, const struct n
 	return true;
 }
 
+bool strict_hold_times(struct tree *t, ino_id directory)
+{
+	struct strict *s = &t->mount->strict;
+	if (!s->trial || t->batch)
+		return false;
+	buffer_add_be64(&s->times, directory);
+	return true;
+}
+
 /* What programs hear of an abort: that it was not done, by whoever decided so. */
 static int error_heard(int error)
 {
@@ -191,6 +216,8 @@ static void answer(struct master_mount *m, int error)
 	struct strict *s = &m->strict;
 	fuse_req_t req = s->request;
 	s->request = NULL;
+	if (!req)
+		return;
 	if (error < 0)
 		serve_reply(req, error_heard(error));
 	else if (s->answer == STRICT_ENTRY)
@@ -203,30 +230,42 @@ static void answer(struct master_mount *m, int error)
 
 /* --- the end */
 
-/* The nodes that it has changed, while the batch is there to tell. */
-static int note_nodes(struct master_mount *m, struct txn *txn)
+/* The nodes that it has changed, while the batch is there to tell: 1, or 0 if it has changed nothing. */
+static int note_nodes(struct master_mount *m)
 {
 	struct record_key key = { .size = 0 };
-	int more;
+	struct txn *txn;
+	bool any = false;
+	int more, ret = work_read(&m->work, &txn);
+	if (ret < 0)
+		return ret;
 	buffer_clear(&m->strict.nodes);
-	while ((more = version_change_next(txn, batch_draft(m->strict.batch), &key)) == 1)
+	while ((more = version_change_next(txn, batch_draft(m->strict.batch), &key)) == 1) {
+		any = true;
 		if (record_key_kind(&key) == RECORD_NODE)
 			buffer_add_be64(&m->strict.nodes, record_key_ino(&key));
-	return more < 0 ? more : m->strict.nodes.failed ? -ENOMEM : 0;
+	}
+	return more < 0 ? more : m->strict.nodes.failed ? -ENOMEM : any;
 }
 
 /* In memory such a node is what the operation made of it. */
-static int undo_node(struct live *live, ino_id ino)
+static int undo_node(struct live *live, ino_id ino, version_t trial)
 {
 	struct draft *d = draft_find(live, ino);
 	if (d && d->drafted)
-		return draft_bury(live, d);
-	if (d && d->edit)
+		return draft_revive(live, d);
+	if (d && d->edit && d->node.content_version == trial) {
+		d->refused = true;
 		draft_edit_drop(live, d);
+	}
 	return 0;
 }
 
-static int undo(struct master_mount *m)
+/*
+ * If there is no room to write even what takes things away, only a new start gets out of it. Who waits for a content that is refused hears of it when the kernel has
+ * forgotten it; the helper may have to wait for others' locks until then, so they are not kept waiting for the answer.
+ */
+static void undo(struct master_mount *m, int error)
 {
 	struct strict *s = &m->strict;
 	struct live *live = &m->main.live;
@@ -235,12 +274,14 @@ static int undo(struct master_mount *m)
 	struct txn *txn;
 	int ret = work_change(&m->work, 0, true, &txn);
 	while (ret == 0 && reader_left(&nodes))
-		ret = undo_node(live, read_be64(&nodes));
+		ret = undo_node(live, read_be64(&nodes), batch_draft(s->batch));
+	work_broken_by(&m->work, ret);
 	if (ret == 0 && s->content) {
-		ret = changed_by(&m->main, txn, txn_state(txn)->current, batch_draft(s->batch), &notices);
-		notices_send(&m->main, &notices);
+		undone_from(&m->main, txn, batch_draft(s->batch), &notices); /* an error is a stale cache */
+		notices_send(&m->main, &notices, s->request, error_heard(error));
+		s->request = NULL;
 	}
-	return ret;
+	batches_let_go(m, s->batch);
 }
 
 static void trial_over(struct master_mount *m)
@@ -250,57 +291,115 @@ static void trial_over(struct master_mount *m)
 	live->finished_draft = live->base = VERSION_NONE;
 }
 
-static void strict_clear(struct strict *s)
+void strict_fini(struct strict *s)
 {
 	buffer_fini(&s->nodes);
-	*s = (struct strict){ 0 };
+	buffer_fini(&s->times);
 }
 
+static void strict_clear(struct strict *s)
+{
+	strict_fini(s);
+	*s = (struct strict){ .awaiting = s->awaiting, .stuck = s->stuck };
+}
+
+static void done(struct master_mount *m)
+{
+	struct strict *s = &m->strict;
+	struct reader times = reader_of(buffer_slice(&s->times));
+	if (s->moved)
+		serve_renamed(&m->main, &s->from.name, &s->to.name, s->moved, s->back);
+	while (reader_left(&times))
+		serve_times_moved(&m->main, read_be64(&times));
+}
+
+/* Those who ask and those who nobody asks for have their turns in turn. */
 static void committed(void *user, const struct batch_outcome *outcome)
 {
 	struct master_mount *m = user;
 	struct strict *s = &m->strict;
-	if (outcome->error < 0) {
-		work_broken_by(&m->work, undo(m));
-		batches_forget(m, s->batch, NULL, NULL);
-	} else if (s->moved) {
-		serve_renamed(&m->main, &s->from.name, &s->to.name, s->moved, s->back);
-	}
+	bool asked = !s->settles;
+	if (outcome->error < 0)
+		undo(m, outcome->error);
+	else
+		done(m);
 	policy_changed(m->policy);
 	answer(m, outcome->error);
 	strict_clear(s);
+	if (asked)
+		strict_settle(m);
 	serve_deferred(m);
-}
-
-/* Nothing was changed, or it has failed: there is nothing to ask anybody. */
-static void drop(struct master_mount *m, struct txn *txn)
-{
-	struct strict *s = &m->strict;
-	bool done;
-	int ret = batch_drop(txn, s->batch, DROP_WORK, &done);
-	work_broken_by(&m->work, ret);
-	if (s->request)
-		answer(m, ret);
-	strict_clear(s);
+	strict_settle(m);
 }
 
 void strict_end(struct master_mount *m)
 {
 	struct strict *s = &m->strict;
-	struct record_key key = { .size = 0 };
-	struct txn *txn;
 	if (!s->trial)
 		return;
 	trial_over(m);
-	int ret = m->work.writer ? 0 : work_change(&m->work, 0, true, &txn);
-	if (m->work.writer)
-		txn = m->work.writer; /* what ends it asks for no room */
-	if (ret == 0)
-		ret = note_nodes(m, txn);
-	if (ret == 0 && s->request && version_change_next(txn, batch_draft(s->batch), &key) == 1) {
+	int ret = s->request || s->settles ? note_nodes(m) : 0;
+	if (ret == 1) {
 		batches_commit(m, s->batch, &m->publish.options.strict, committed, m);
 		return;
 	}
-	if (work_broken_by(&m->work, ret) == 0)
-		drop(m, txn);
+	if (ret < 0)
+		work_broken_by(&m->work, ret); /* what it has changed in memory cannot be told from what it has not */
+	batches_let_go(m, s->batch);
+	answer(m, ret);
+	strict_clear(s);
+}
+
+/* --- files that nobody asks for */
+
+bool strict_leave(struct tree *t, struct draft *d)
+{
+	bool complete = (d->changed || !d->recorded) && (d->node.nlink || d->nlink_published);
+	d->awaits_trial = complete && strict_concerns(t, d->ino);
+	t->mount->strict.awaiting |= d->awaits_trial;
+	return d->awaits_trial;
+}
+
+static struct draft *awaiting(struct live *live)
+{
+	struct draft *d = live->drafted;
+	while (d && (!d->awaits_trial || d->writers))
+		d = d->drafted_next;
+	return d;
+}
+
+static int settle(struct master_mount *m, struct draft *d)
+{
+	struct live *live = &m->main.live;
+	struct txn *txn;
+	int ret = strict_file(&m->main, d->ino); /* no trial, if it has left that directory meanwhile */
+	if (ret == 0)
+		ret = live_change(live, 0, true, &txn);
+	if (ret == 0) {
+		m->strict.settles = m->strict.trial;
+		d->awaits_trial = false;
+		ret = draft_settle(live, d);
+		draft_release(live, d);
+	}
+	strict_end(m);
+	return ret;
+}
+
+void strict_settle(struct master_mount *m)
+{
+	struct strict *s = &m->strict;
+	while (s->awaiting && !s->stuck && !busy(m)) {
+		struct draft *d = awaiting(&m->main.live);
+		s->awaiting = d;
+		s->stuck = d && settle(m, d) < 0;
+	}
+}
+
+void strict_retry(struct master_mount *m)
+{
+	if (!m->strict.stuck)
+		return;
+	m->strict.stuck = false;
+	strict_settle(m);
+	serve_deferred(m);
 }

@@ -22,14 +22,20 @@ struct strict_name_kept {
 struct strict {
 	bool trial;                     /* a request is being served on trial */
 	bool content;                   /* it finishes a file's content */
-	uint32_t batch;                 /* what it changes */
+	bool settles;                   /* nobody asked for it: a file whose last writer has gone */
+	uint32_t batch;                 /* what it changes; 0: nothing is on trial, or committed */
 	fuse_req_t request;             /* whose answer is held; NULL: none is */
 	enum strict_answer answer;
 	uint64_t id;                    /* whose attributes, or (an entry) which inode */
 	struct strict_name_kept from, to;
 	ino_id moved, back;             /* renamed; 0: it was no rename */
-	struct buffer nodes;            /* be64 each: what it has changed */
+	struct buffer nodes;            /* be64 each: what it has changed, */
+	struct buffer times;            /* and directories whose times the kernel does not know */
+	bool awaiting;                  /* there may be files that await a trial (draft.h) */
+	bool stuck;                     /* they cannot have it now: no room; tried again in a while */
 };
+
+void strict_fini(struct strict *);
 
 /*
  * Called by a handler before it changes a name in a directory, a node's attributes, or (strict_file) publishes a file's content. 0: go on, perhaps on trial from now on.
@@ -40,8 +46,12 @@ bool strict_waits(struct tree *, ino_id); /* names of this one can be changed wi
 int strict_node(struct tree *, ino_id, bool content); /* 'content': its size, too */
 int strict_file(struct tree *, ino_id);
 
-/* Is its content judged when it is closed? */
+/* Is its content judged when it is closed? Are names in this directory? */
 bool strict_concerns(struct tree *, ino_id);
+bool strict_concerns_names(struct tree *, ino_id directory);
+
+/* The last writer of a drafted file has gone. True: it awaits a trial of its own, and is published by that. */
+bool strict_leave(struct tree *, struct draft *);
 
 /* Success is to be answered: true: on trial, it is held. */
 bool strict_hold(fuse_req_t);
@@ -50,7 +60,13 @@ bool strict_hold_attributes(fuse_req_t, uint64_t id);
 /* A rename, before strict_hold. */
 bool strict_hold_renamed(struct tree *, const struct name *from, const struct name *to, ino_id moved, ino_id back);
 
+/* A directory's times have moved. True: on trial, the kernel is told when it is decided. */
+bool strict_hold_times(struct tree *, ino_id directory);
+
 /* The handler has returned. */
 void strict_end(struct master_mount *);
+/* Files that await a trial have it, one at a time. */
+void strict_settle(struct master_mount *);
+void strict_retry(struct master_mount *); /* those, and what waits for them, if there was no room */
 
 #endif

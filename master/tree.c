@@ -75,6 +75,12 @@ static const struct fuse_lowlevel_ops operations = {
 static void times_moved(void *user, ino_id ino)
 {
 	struct tree *t = user;
+	if (!strict_hold_times(t, ino))
+		serve_times_moved(t, ino);
+}
+
+void serve_times_moved(struct tree *t, ino_id ino)
+{
 	fuse_lowlevel_notify_inval_inode(t->session, ino, -1, 0);
 }
 

@@ -85,6 +85,91 @@ check "rename over it" eval 'put lax/other BAD && refused "Operation canceled" m
 check "history tells why" eval 'drsfs log | grep aborted | grep -q "refused by slave2: not wanted"'
 equal
 
+step "what is complete without a call that could fail is asked about as well"
+aborted() { drsfs log --count 0 | grep -c aborted; }
+versions() { drsfs log --count 0 | grep -vc aborted; }
+was=$(versions) && check "a new file" put strict/once one
+check "is one version, with its directory's time" eval '[ "$(versions)" = $((was + 1)) ] && cluster wait && [ "$(stat -c %y "$M/strict")" = "$(stat -c %y "$S1/strict")" ]'
+check "an empty one" eval 'touch "$M/strict/empty" && await 10 eval "[ -e $S1/strict/empty ] && [ -e $S2/strict/empty ]"'
+was=$(aborted) && check "an empty one that is refused" refused 'Operation canceled' touch "$M/strict/bad"
+check "history has it" eval '[ "$(aborted)" = $((was + 1)) ]'
+check "it is nowhere" nowhere strict/bad
+check "a file that is made and not written" eval 'perl -MFcntl -e "sysopen(F, shift, O_RDONLY | O_CREAT) or die \$!" "$M/strict/made" && await 10 test -e "$S2/strict/made"'
+was=$(aborted) && check "one that is refused" perl -MFcntl -e 'sysopen(F, shift, O_RDONLY | O_CREAT) or die $!' "$M/strict/bad"
+check "history has it" await 10 eval '[ "$(aborted)" = $((was + 1)) ]'
+check "it is nowhere" await 10 nowhere strict/bad
+put strict/mapped before
+check "stores through a mapping" eval '"$build/lib/map_store" "$M/strict/mapped" "after " && await 10 as_before strict/mapped "after "'
+was=$(aborted) && check "some that are refused" "$build/lib/map_store" "$M/strict/mapped" BAD
+check "history has it" await 10 eval '[ "$(aborted)" = $((was + 1)) ]'
+check "the content is as before" as_before strict/mapped "after "
+check "files that await their turn can be removed" eval 'for i in 1 2 3 4 5; do "$build/lib/map_store" "$M/strict/mapped" "$i" && rm "$M/strict/mapped" && put strict/mapped x || exit; done'
+check "and moved out" eval 'touch "$M/strict/moves" && mv "$M/strict/moves" "$M/lax/" && await 10 test -e "$S1/lax/moves"'
+equal
+
+step "who has written through another descriptor hears of it"
+check "a refused sync, and the close after it" perl -MIO::Handle -e '
+	my ($path) = @ARGV;
+	open(my $one, "+<", $path) or die $!;
+	open(my $other, "+<", $path) or die $!;
+	syswrite($one, "BAD") or die $!;
+	$other->sync and die "the sync succeeded";
+	$! == 125 or die "sync: $!";
+	close($one) and die "the close succeeded";
+	$! == 125 or die "close: $!";
+	close($other) and die "the other close succeeded";' "$M/strict/mapped"
+check "the content is as before" as_before strict/mapped x
+check "who has only read does not" perl -e '
+	my ($path) = @ARGV;
+	open(my $reader, "<", $path) or die $!;
+	open(my $writer, "+<", $path) or die $!;
+	syswrite($writer, "BAD") or die $!;
+	close($writer) and die "the close succeeded";
+	<$reader> eq "x\n" or die "it reads something else";
+	close($reader) or die $!;' "$M/strict/mapped"
+equal
+
+step "a copy of a descriptor that is closed is no end"
+was=$(versions)
+check "by children, and by a shell" bash -c '{ echo BAD; sleep 0.1; /bin/true; echo BAD; truncate -s 0 "$1"; echo fine; } >>"$1"' - "$M/strict/written"
+check "is one version" eval 'everywhere strict/written fine && [ "$(versions)" = $((was + 1)) ]'
+was=$(versions)
+check "a file that is closed empty waits for the answer" refused 'Operation canceled' perl -e 'open(my $f, ">", shift) or die $!; close($f) or die "$!\n"' "$M/strict/bad"
+check "and is nowhere" nowhere strict/bad
+check "a thread that closes what another one has opened" perl -Mthreads -MPOSIX -e '
+	my ($path) = @ARGV;
+	my $fd = threads->create(sub { POSIX::open($path, POSIX::O_WRONLY() | POSIX::O_CREAT()) })->join;
+	POSIX::write($fd, "BAD", 3) == 3 or die $!;
+	POSIX::close($fd) and die "it was closed well";
+	$! == 125 or die $!;' "$M/strict/thread"
+equal
+
+step "names of files that are being written"
+held_open() { # held_open PATH TEXT COMMAND…: write TEXT, run the command, write TEXT again, close
+	perl -e '
+	my ($path, $text, @command) = @ARGV;
+	open(my $file, "+<", $path) or die "$!\n";
+	syswrite($file, "$text\n") or die "$!\n";
+	my $failed = system(@command);
+	syswrite($file, "$text\n") or die "$!\n";
+	close($file) or die "close: $!\n";
+	exit($failed ? 1 : 0);' "$@"
+}
+put strict/log one
+check "one is removed" eval 'held_open "$M/strict/log" two rm "$M/strict/log" && cluster wait && nowhere strict/log'
+put strict/log one && put strict/other three
+check "one is replaced" eval 'held_open "$M/strict/log" two mv "$M/strict/other" "$M/strict/log" && everywhere strict/log three'
+check "one is renamed" eval 'held_open "$M/strict/log" fourth mv "$M/strict/log" "$M/strict/moved" && everywhere strict/moved "$(printf "fourth\nfourth")"'
+put strict/needed one
+check "a refused removal" refused 'Operation canceled' held_open "$M/strict/needed" fine rm "$M/strict/needed"
+check "what was written meanwhile is there" everywhere strict/needed "$(printf 'fine\nfine')"
+put lax/other BAD
+check "a refused replacement" refused 'Operation canceled' held_open "$M/strict/needed" well mv "$M/lax/other" "$M/strict/needed"
+check "what was written meanwhile is there" everywhere strict/needed "$(printf 'well\nwell')"
+check "a refused link" refused 'Operation canceled' held_open "$M/strict/needed" good ln "$M/strict/needed" "$M/strict/bad"
+check "what was written meanwhile is there" eval 'everywhere strict/needed "$(printf "good\ngood")" && [ "$(stat -c %h "$M/strict/needed")" = 1 ]'
+equal
+
 step "other directories go on as ever"
 setfattr -n user.drsfs.publish -v one-phase "$M/strict/sub"
 check "one-phase below two-phase" put strict/sub/loose fine
