@@ -9,8 +9,8 @@
  * A batch has two draft numbers: what is written stands under batch_draft(); what is not finished (files still open for writing) under
  * batch_waiting(), which its own view alone sees and which is not part of what is proposed.
  *
- * The number of the version is known when it is proposed; what content_version its new content has, from the beginning (batch_content_version), so that
- * proposing rewrites no record: a batch reserves a number for that, which its version gets if it is still the newest and no proposal has spent it.
+ * The version's number is given when it is proposed, the content_version of what the batch writes before: it reserves a number when it begins, so that
+ * no record has to be rewritten then. The version gets that number, too, if it is still the newest and no aborted proposal has spent it.
  *
  * A store that is opened with a proposed batch aborts it: the decision had not been made (presumed abort; version_aborted tells the number). Transient batches
  * and whatever was not finished are dropped then.
@@ -46,8 +46,8 @@ struct batch_info {
 };
 
 /*
- * Later batches have lower numbers. Then a record stands behind the places where drafts of its key stood before, which LMDB keeps as boundaries between pages:
- * on the same page as the version that it becomes.
+ * Later batches have lower numbers. Then a record stands behind the places where drafts of its key stood before, which LMDB keeps as boundaries between
+ * pages: on the same page as the version that it becomes.
  */
 static inline version_t batch_draft(uint32_t id)
 {
@@ -65,9 +65,9 @@ static inline uint32_t batch_of(version_t draft)
 	return UINT32_MAX - (uint32_t)((draft - VERSION_DRAFT_FIRST) / 2);
 }
 
+enum batch_flags { BATCH_TRANSIENT = 1, BATCH_OPERATION = 2 };
 /* On top of the current version; what is pending is not in it. -ENAMETOOLONG; -EUSERS: there are BATCHES_MAX; -EEXIST: a name that another one has ("" may be
  * had by many). */
-enum batch_flags { BATCH_TRANSIENT = 1, BATCH_OPERATION = 2 };
 int batch_begin(struct txn *, const char *name, unsigned flags, int64_t begun_ns, struct batch_info *ret_info);
 int batch_get(struct txn *, uint32_t id, struct batch_info *ret_info);           /* -ENOENT */
 int batch_find(struct txn *, const char *name, struct batch_info *ret_info);     /* -ENOENT */

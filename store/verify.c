@@ -424,6 +424,9 @@ static int check_node(struct verify *v, const struct record_key *key, struct sli
 		return -ENOMEM;
 	m->seen = true;
 	bool dir = S_ISDIR(node.mode);
+	if (node.content_version > v->txn->state.assigned)
+		tell(v, "inode %llu: its content is of number %llu, which was never given out", (unsigned long long)ino,
+		     (unsigned long long)node.content_version);
 	if (m->must_be_dir && !dir)
 		tell(v, "inode %llu: has names in it, but is no directory", (unsigned long long)ino);
 	if (m->count && m->type != (node.mode & S_IFMT) >> 12)

@@ -423,11 +423,15 @@ static void expect_conflict(uint32_t id, struct record_key expected)
 		seal(txn, "live");                     \
 	} while (0)
 
+/* 'stamp': the content_version of what it writes. */
 #define BATCH(ret_id, ...)                                     \
 	do {                                                   \
 		struct txn *txn = begin_write(master);         \
-		ret_id = begin_in(txn, "").id;                 \
-		version_t at = batch_draft(ret_id);            \
+		struct batch_info begun = begin_in(txn, "");   \
+		version_t at = batch_draft(begun.id);          \
+		version_t stamp = begun.reserved;              \
+		(void)stamp;                                   \
+		ret_id = begun.id;                             \
 		__VA_ARGS__;                                   \
 		ok(txn_commit(txn));                           \
 	} while (0)
@@ -441,7 +445,7 @@ static void live_version(int64_t changed)
 Test(store_batch_cases, directories_are_merged)
 {
 	uint32_t id;
-	BATCH(id, put_node(txn, at, 50, file_node(at, "mine")); put_name(txn, at, DIR_A, "mine", 50, DT_REG);
+	BATCH(id, put_node(txn, at, 50, file_node(stamp, "mine")); put_name(txn, at, DIR_A, "mine", 50, DT_REG);
 	      put_node(txn, at, 51, dir_node(DIR_A, 2, 210)); put_name(txn, at, DIR_A, "sub", 51, DT_DIR);
 	      put_node(txn, at, DIR_A, dir_node(INO_ROOT, 3, 210)));
 	struct node a = dir_node(INO_ROOT, 3, 205);
@@ -560,7 +564,7 @@ Test(store_batch_cases, what_is_open_for_writing_in_the_live_tree_counts_as_chan
 Test(store_batch_cases, what_is_not_finished_in_the_batch_may_not_be_changed_beside_it)
 {
 	uint32_t id;
-	BATCH(id, put_node(txn, at + 1, FILE_F, file_node(at + 1, "mine")));
+	BATCH(id, put_node(txn, at + 1, FILE_F, file_node(stamp, "mine")));
 	LIVE(put_node(txn, at, FILE_F, file_node(at, "theirs")));
 	expect_conflict(id, record_key_node(FILE_F));
 }
@@ -878,8 +882,8 @@ Test(store_batch_cases, a_whole_delta_is_staged_and_shown_to_nobody)
 Test(store_batch_cases, a_commit_is_merged_with_what_is_pending)
 {
 	uint32_t id;
-	BATCH(id, put_node(txn, at, 50, file_node(at, "mine")); put_name(txn, at, DIR_A, "mine", 50, DT_REG);
-	      put_node(txn, at, DIR_A, dir_node(INO_ROOT, 2, 210)); put_node(txn, at + 1, 52, file_node(at, "waits")));
+	BATCH(id, put_node(txn, at, 50, file_node(stamp, "mine")); put_name(txn, at, DIR_A, "mine", 50, DT_REG);
+	      put_node(txn, at, DIR_A, dir_node(INO_ROOT, 2, 210)); put_node(txn, at + 1, 52, file_node(stamp, "waits")));
 	struct batch_info info = propose(id);
 	struct txn *txn = begin_write(master);
 	version_t at = version_begin(txn);
