@@ -715,7 +715,7 @@ static int next_to_drop(struct txn *txn, version_t *ret_draft)
 static int clean_step(struct txn *txn, bool *ret_done)
 {
 	struct batch_info info;
-	version_t draft;
+	version_t draft = VERSION_NONE;
 	bool dropped;
 	*ret_done = false;
 	int error = find_proposed(txn, &info);
