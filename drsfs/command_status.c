@@ -4,13 +4,16 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "drsfs/client.h"
 #include "drsfs/command.h"
+#include "drsfs/command_votes.h"
 #include "drsfs/config.h"
 
 #define ANSWER_MS_MAX 10000
+#define ABORTED_NEWS_SECONDS 3600
 
 /* "12 ms", "3.4 s", "7 min", "2 h", "5 d" */
 static const char *span_text(long long ms, char text[24])
@@ -51,6 +54,26 @@ static void show_slave_of_master(const json_t *slave)
 	       !answer_flag(slave, "connected") ? "gone" : answer_flag(slave, "pulling") ? "pulling" : answer_text(slave, "path"));
 }
 
+static void show_commit(const json_t *commit)
+{
+	if (!json_is_object(commit))
+		return;
+	printf("version %lld is being agreed upon\n", answer_number(commit, "version"));
+	votes_roll_up(stdout, json_object_get(commit, "votes"));
+}
+
+static void show_aborted(const json_t *aborted)
+{
+	char ago[24];
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	double seconds = (double)now.tv_sec + (double)now.tv_nsec / 1e9 - json_number_value(json_object_get(aborted, "time"));
+	if (!json_is_object(aborted) || seconds > ABORTED_NEWS_SECONDS)
+		return;
+	printf("version %lld was aborted %s ago: %s\n", answer_number(aborted, "version"), span_text((long long)(seconds < 0 ? 0 : seconds * 1000), ago),
+	       answer_text(aborted, "why"));
+}
+
 static void show_master(const json_t *status)
 {
 	const json_t *slaves = json_object_get(status, "slaves"), *slave;
@@ -58,6 +81,8 @@ static void show_master(const json_t *status)
 	printf("master %s of volume %s\n", answer_text(status, "name"), answer_text(status, "did"));
 	printf("version %lld, %lld files and directories, digest %s\n", answer_number(status, "version"), answer_number(status, "nodes"), answer_text(status, "digest"));
 	printf("mounted on %s; slaves behind version %lld get a complete copy\n", answer_text(status, "mountpoint"), answer_number(status, "horizon"));
+	show_commit(json_object_get(status, "commit"));
+	show_aborted(json_object_get(status, "aborted"));
 	if (json_array_size(slaves) == 0) {
 		printf("no slave has been seen since the start\n");
 		return;

@@ -640,6 +640,11 @@ static json_t *votes_json(struct admin *a)
 	return list;
 }
 
+json_t *admin_commit_status(struct admin *a)
+{
+	return a->job.version ? json_pack("{s:I,s:o}", "version", (json_int_t)a->job.version, "votes", votes_json(a)) : json_null();
+}
+
 static void show_votes(struct admin *a)
 {
 	struct ask *ask = asker(a);

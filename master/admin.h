@@ -35,6 +35,9 @@ void admin_free(struct admin *);
 /* control_handler.request. On the node's thread. */
 bool admin_request(void *admin, struct control_request *, const char *command, const json_t *body);
 
+/* The commit that is being distributed, {"version", "votes"}, or null. On the node's thread; NULL: no memory. */
+json_t *admin_commit_status(struct admin *);
+
 /* The mount's listener: distribute what is proposed; the decision is durable, or not. On the mount's thread. */
 void admin_propose(struct admin *, const struct batch_info *, const struct commit_options *, struct slice inline_delta);
 void admin_decided(struct admin *, version_t, int error);

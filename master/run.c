@@ -19,6 +19,8 @@
 #include "master/mount.h"
 #include "store/delta.h"
 
+#define ABORTED_SEARCH_MAX 1000 /* versions since then */
+
 struct master_daemon {
 	const struct config *config;
 	struct store *store;
@@ -161,6 +163,35 @@ static json_t *member_status(const struct member *m, version_t current, time_ms 
 			 run_path_name(m->path), "pulling", m->pulling);
 }
 
+/* The last version that came to nothing, and why: whoever was told so may have been a program. */
+static int find_aborted(struct txn *txn, struct version_info *ret_info)
+{
+	version_t at = VERSION_MAX;
+	int error = -ENOENT;
+
+	for (unsigned i = 0; i < ABORTED_SEARCH_MAX; i++) {
+		error = version_newest(txn, at, ret_info);
+		if (error < 0 || ret_info->state == VERSION_ABORTED)
+			return error;
+		at = ret_info->version - 1;
+	}
+	return -ENOENT;
+}
+
+static json_t *aborted_status(struct master_daemon *d)
+{
+	struct version_info info;
+	int error = txn_resume(d->reader);
+
+	if (error == 0) {
+		error = find_aborted(d->reader, &info);
+		txn_park(d->reader);
+	}
+	if (error < 0)
+		return json_null();
+	return json_pack("{s:I,s:f,s:o}", "version", (json_int_t)info.version, "time", (double)info.time_ns / 1e9, "why", run_json_text(info.message));
+}
+
 static json_t *status(void *user)
 {
 	struct master_daemon *d = user;
@@ -177,10 +208,10 @@ static json_t *status(void *user)
 	for (size_t i = 0; i < count; i++)
 		json_array_append_new(slaves, member_status(&members[i], state.current, node_now()));
 	run_hex(state.did.bytes, sizeof(state.did.bytes), did);
-	return json_pack("{s:s,s:s,s:s,s:I,s:o,s:o,s:I,s:I,s:i,s:o,s:o}", "role", "master", "name", d->config->name, "did", did, "version",
+	return json_pack("{s:s,s:s,s:s,s:I,s:o,s:o,s:I,s:I,s:i,s:o,s:o,s:o,s:o}", "role", "master", "name", d->config->name, "did", did, "version",
 			 (json_int_t)state.current, "digest", run_json_digest(&state.digest), "mountpoint", run_json_text(d->config->mountpoint),
 			 "horizon", (json_int_t)state.horizon, "nodes", (json_int_t)state.nodes, "port", (int)node_link_port(d->node),
-			 "slaves", slaves, "counters", run_json_counters(d->node));
+			 "slaves", slaves, "commit", admin_commit_status(d->admin), "aborted", aborted_status(d), "counters", run_json_counters(d->node));
 }
 
 static version_t current(void *user)

@@ -194,16 +194,18 @@ static void on_checked(void *user, const struct hook_result *result)
 	struct check *c = user;
 	struct hook_result r = *result;
 	char reason[DRS_REASON_BYTES_MAX] = "";
+	int error = r.good ? 0 : -DRS_EREFUSED;
 
-	if (r.good && c->mount_ended) {
+	if (r.good && c->mount_ended) { /* it has not looked at all of it: to be tried again soon */
 		r.good = false;
+		error = -EIO;
 		strcpy(r.words, "its tree was unmounted meanwhile");
 	}
 	end(c);
 	found(c, &r, "the check refuses");
 	if (!r.good)
 		reason_of(&r, reason);
-	c->done(c->user, r.good ? 0 : -DRS_EREFUSED, reason);
+	c->done(c->user, error, reason);
 }
 
 static int start_command(struct check *c, version_t version, version_t shown)

@@ -83,6 +83,7 @@ check "and can be written" eval 'put strict/needed more && cluster wait && as_be
 check "rename away" refused 'Operation canceled' mv "$M/strict/needed" "$M/lax/"
 check "rename over it" eval 'put lax/other BAD && refused "Operation canceled" mv "$M/lax/other" "$M/strict/needed" && as_before strict/needed more && [ "$(cat "$M/lax/other")" = BAD ]'
 check "history tells why" eval 'drsfs log | grep aborted | grep -q "refused by slave2: not wanted"'
+check "so does the status" eval 'drsfs status | grep -q "was aborted .* ago: refused by slave2: not wanted"'
 equal
 
 step "what is complete without a call that could fail is asked about as well"
@@ -174,7 +175,9 @@ step "other directories go on as ever"
 setfattr -n user.drsfs.publish -v one-phase "$M/strict/sub"
 check "one-phase below two-phase" put strict/sub/loose fine
 kill -STOP "$(pid slave1)"
-check "with a slave that does not answer: time is up" refused 'Connection timed out' put strict/a late
+put strict/a late 2>"$T/late" & late=$!
+check "with a slave that does not answer: the status tells for whom it waits" await 5 eval 'drsfs status | grep -A1 "is being agreed upon" | grep -q "slave1: has not answered"'
+check "time is up" eval 'exits 1 wait $late && grep -q "Connection timed out" "$T/late"'
 check "it is as before" eval '[ "$(cat "$M/strict/a")" = better ] && [ "$(cat "$S2/strict/a")" = better ]'
 check "elsewhere nobody waits" eval 'put lax/now x && put strict/sub/now x && cluster wait slave2 && [ -e "$S2/lax/now" ]'
 kill -CONT "$(pid slave1)"

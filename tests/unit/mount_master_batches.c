@@ -285,7 +285,8 @@ Test(batches, a_tree_copied_into_a_batch, .timeout = 60)
 				    "setfattr -n user.a -v b sys 2>/dev/null; mv linux/acct.h sys/; chmod 700 linux", view), 0));
 	cr_expect(eq(int, shell(&f, "rm -rf /tmp/$$-expected; cp -a %s /tmp/$$-expected && echo $$ > ../pid", view), 0));
 	cr_expect(eq(int, commit_batch(&f, id), 0));
-	cr_expect(eq(int, shell(&f, "p=/tmp/$(cat ../pid)-expected; test -z \"$(rsync -aHAXin --checksum --delete $p/ ./)\"; r=$?; rm -rf $p; exit $r"), 0));
+	cr_expect(eq(int, shell(&f, "p=/tmp/$(cat ../pid)-expected; test -z \"$(rsync -aHAXin --timeout=20 --checksum --delete $p/ ./)\"; r=$?; "
+				    "rm -rf $p; exit $r"), 0));
 	fixture_down(&f);
 	fixture_up(&f);
 	cr_expect(eq(int, shell(&f, "test -e sys/acct.h && test ! -e linux/netfilter && test $(stat -c %%a linux) = 700 && test -p p"), 0));
