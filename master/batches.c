@@ -82,8 +82,8 @@ static void list_one(void *user, const struct batch_info *info)
 	const struct tree *t = batches_tree(l->m, info->id);
 	struct record_key key = { .size = 0 };
 	struct txn *txn;
-	if (info->transient && !t)
-		return; /* an operation's */
+	if (info->operation)
+		return;
 	int ret = work_read(&l->m->work, &txn);
 	status.path = t ? t->mountpoint : NULL;
 	while (ret >= 0 && (ret = version_change_next(txn, batch_draft(info->id), &key)) == 1)
@@ -278,7 +278,7 @@ static int begin(struct master_mount *m, const char *name, bool transient, struc
 	if (ret == 0)
 		ret = work_change(&m->work, 0, true, &txn);
 	if (ret == 0)
-		ret = batch_begin(txn, name, transient, now.seconds * 1000000000 + now.nanoseconds, ret_info);
+		ret = batch_begin(txn, name, transient ? BATCH_TRANSIENT : 0, now.seconds * 1000000000 + now.nanoseconds, ret_info);
 	if (ret < 0)
 		return ret;
 	return publish_commit(&m->publish);

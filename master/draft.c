@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "master/names.h"
+#include "store/batch.h"
 
 #define FORGET_BYTES 256
 
@@ -320,7 +321,7 @@ static int draft_publish_node(struct live *live, struct draft *d)
 {
 	version_t version = live_finish_at(live);
 	if (d->content_changed)
-		d->node.content_version = version;
+		d->node.content_version = batch_content_version(live->work->writer, version);
 	struct node node = d->node;
 	node.nlink = d->nlink_published;
 	int ret = node_put(live, version, d->ino, &node);

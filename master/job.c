@@ -483,7 +483,7 @@ void batches_commit(struct master_mount *m, uint32_t id, const struct commit_opt
 		return;
 	}
 	*job = (struct job){ .mount = m, .id = id, .options = *options, .done = done, .user = user };
-	job->operation = info.transient && !batches_tree(m, id);
+	job->operation = info.operation;
 	if (job->operation) {
 		job->state = JOB_WAITING;
 		job->next = m->jobs;

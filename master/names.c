@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "master/acl.h"
+#include "store/batch.h"
 
 #define NAME_CHANGE_BYTES 1024 /* a name, its node, its directory: more than their records take */
 
@@ -296,8 +297,9 @@ static void node_init(struct node *node, const struct creator *creator, const st
 
 static int create_finished(struct live *live, const struct place *place, ino_id ino, struct node *node)
 {
-	node->content_version = live_finish_at(live);
-	int ret = node_put(live, node->content_version, ino, node);
+	version_t version = live_finish_at(live);
+	node->content_version = batch_content_version(live->work->writer, version);
+	int ret = node_put(live, version, ino, node);
 	return ret < 0 ? ret : place_publish(live, place, ino, IFTODT(node->mode));
 }
 

@@ -37,7 +37,7 @@ static int trial_begin(struct master_mount *m)
 		ret = work_change(&m->work, 0, true, &txn);
 	struct node_time now = time_now();
 	if (ret == 0)
-		ret = batch_begin(txn, "", true, now.seconds * 1000000000 + now.nanoseconds, &info);
+		ret = batch_begin(txn, "", BATCH_TRANSIENT | BATCH_OPERATION, now.seconds * 1000000000 + now.nanoseconds, &info);
 	if (ret < 0)
 		return ret;
 	m->strict.trial = true;
@@ -249,12 +249,12 @@ static int note_nodes(struct master_mount *m)
 }
 
 /* In memory such a node is what the operation made of it. */
-static int undo_node(struct live *live, ino_id ino, version_t trial)
+static int undo_node(struct live *live, ino_id ino, version_t content_version)
 {
 	struct draft *d = draft_find(live, ino);
 	if (d && d->drafted)
 		return draft_revive(live, d);
-	if (d && d->edit && d->node.content_version == trial) {
+	if (d && d->edit && d->node.content_version == content_version) {
 		d->refused = true;
 		draft_edit_drop(live, d);
 	}
@@ -273,8 +273,9 @@ static void undo(struct master_mount *m, int error)
 	struct reader nodes = reader_of(buffer_slice(&s->nodes));
 	struct txn *txn;
 	int ret = work_change(&m->work, 0, true, &txn);
+	version_t refused = ret == 0 ? batch_content_version(txn, batch_draft(s->batch)) : VERSION_NONE;
 	while (ret == 0 && reader_left(&nodes))
-		ret = undo_node(live, read_be64(&nodes), batch_draft(s->batch));
+		ret = undo_node(live, read_be64(&nodes), refused);
 	work_broken_by(&m->work, ret);
 	if (ret == 0 && s->content) {
 		undone_from(&m->main, txn, batch_draft(s->batch), &notices); /* an error is a stale cache */

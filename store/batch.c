@@ -3,10 +3,10 @@
  * carries a proposal is source.c's.
  *
  * A batch's row is its draft's own, before the keys of its changes: among the last rows of the tree, beside the state, on a page that a commit writes anyway. The
- * own row of the number below the first batch's holds the id given out last.
+ * own row of the number above the first batch's holds the id given out last.
  *
- *   u8 state, u8 flags, varint base, be64 begun, u8 size and name
- *   proposed: varint number, be64 time, digest, varint nodes, records, bytes, u8 size and message
+ *   u8 state, u8 flags, varint base, varint reserved, be64 begun, u8 size and name
+ *   proposed: varint number, be64 time, digest, varint nodes, records, bytes, row_bytes, u8 size and message
  */
 #include "store/batch.h"
 
@@ -26,18 +26,14 @@
 #define RECORD_LEAVES 3     /* of the tree, that a record changes which moves: its own, the changes' before and after */
 #define ABORTED_AT_START "the master was restarted before the decision"
 
-enum { BATCH_TRANSIENT = 1, BATCH_MOVES = 2, BATCH_FLAGS = 3 };
+/* In its row, beside enum batch_flags. */
+enum { BATCH_MOVES = 4, BATCH_FLAGS = 7 };
 
 /* --- rows */
 
-static uint32_t id_of(version_t draft)
-{
-	return (uint32_t)((draft - VERSION_DRAFT_FIRST) / 2);
-}
-
 static bool is_batch_number(version_t draft)
 {
-	return draft >= batch_draft(1) && draft <= batch_waiting(UINT32_MAX);
+	return draft >= batch_draft(UINT32_MAX) && draft <= batch_waiting(1);
 }
 
 static struct slice batch_row(uint8_t at[ROW_KEY_BYTES_MAX], uint32_t id)
@@ -67,8 +63,9 @@ static void text_decode(struct reader *r, size_t max, char *ret_text)
 static void info_encode(const struct batch_info *info, struct buffer *b)
 {
 	buffer_add_u8(b, (uint8_t)info->state);
-	buffer_add_u8(b, (uint8_t)(info->transient * BATCH_TRANSIENT | info->moves * BATCH_MOVES));
+	buffer_add_u8(b, (uint8_t)(info->transient * BATCH_TRANSIENT | info->operation * BATCH_OPERATION | info->moves * BATCH_MOVES));
 	buffer_add_varint(b, info->base);
+	buffer_add_varint(b, info->reserved);
 	buffer_add_be64(b, (uint64_t)info->begun_ns);
 	text_encode(info->name, BATCH_NAME_BYTES_MAX, b);
 	if (info->state != BATCH_PROPOSED)
@@ -80,6 +77,7 @@ static void info_encode(const struct batch_info *info, struct buffer *b)
 	buffer_add_varint(b, info->nodes);
 	buffer_add_varint(b, info->records);
 	buffer_add_varint(b, info->bytes);
+	buffer_add_varint(b, info->row_bytes);
 	text_encode(info->message, VERSION_MESSAGE_BYTES_MAX, b);
 }
 
@@ -90,8 +88,10 @@ static int info_decode(uint32_t id, struct slice value, struct batch_info *ret_i
 	info.state = read_u8(&r);
 	uint8_t flags = read_u8(&r);
 	info.transient = flags & BATCH_TRANSIENT;
+	info.operation = flags & BATCH_OPERATION;
 	info.moves = flags & BATCH_MOVES;
 	info.base = read_varint(&r);
+	info.reserved = read_varint(&r);
 	info.begun_ns = (int64_t)read_be64(&r);
 	text_decode(&r, BATCH_NAME_BYTES_MAX, info.name);
 	if (info.state == BATCH_PROPOSED) {
@@ -102,10 +102,12 @@ static int info_decode(uint32_t id, struct slice value, struct batch_info *ret_i
 		info.nodes = read_varint(&r);
 		info.records = read_varint(&r);
 		info.bytes = read_varint(&r);
+		info.row_bytes = read_varint(&r);
 		text_decode(&r, VERSION_MESSAGE_BYTES_MAX, info.message);
 	}
 	bool state_known = info.state == BATCH_OPEN || info.state == BATCH_PROPOSED;
-	if (r.failed || reader_left(&r) || !state_known || flags & ~BATCH_FLAGS || info.base > VERSION_MAX || info.proposed > VERSION_MAX)
+	if (r.failed || reader_left(&r) || !state_known || flags & ~BATCH_FLAGS || info.base > VERSION_MAX || info.reserved > VERSION_MAX ||
+	    info.proposed > VERSION_MAX)
 		return -DRS_ECORRUPT;
 	*ret_info = info;
 	return 0;
@@ -148,17 +150,22 @@ static int draft_next(struct txn *txn, version_t from, version_t *ret_draft, boo
 
 int batch_next(struct txn *txn, uint32_t after, struct batch_info *ret_info)
 {
-	version_t draft = batch_draft(after) + 1;
-	for (;; draft++) {
-		struct slice value;
-		bool own;
-		int error = draft_next(txn, draft, &draft, &own, &value);
+	uint8_t seek[ROW_KEY_BYTES_MAX];
+	struct slice row_key, value;
+	struct record_key key;
+	version_t draft = batch_draft(after);
+	for (;;) {
+		int error = row_seek(txn, slice_of(seek, change_row_key(seek, draft, NULL)), &row_key, &value);
+		if (!error)
+			error = row_previous(txn, ROW_VERSION, &row_key, &value);
 		if (error)
 			return error;
-		if (!is_batch_number(draft))
+		if (!change_row_parse(row_key, &draft, &key) || !is_batch_number(draft))
 			return -ENOENT;
-		if (own)
-			return info_decode(id_of(draft), value, ret_info);
+		draft = batch_draft(batch_of(draft)); /* behind its own row there may be others of it */
+		error = batch_get(txn, batch_of(draft), ret_info);
+		if (error != -ENOENT)
+			return error;
 	}
 }
 
@@ -191,7 +198,7 @@ int batch_layers(struct txn *txn, version_t draft, version_t *ret_base, version_
 	struct batch_info info;
 	*ret_base = VERSION_MAX;
 	*ret_finished = VERSION_NONE;
-	int error = is_batch_number(draft) ? batch_get(txn, id_of(draft), &info) : -ENOENT;
+	int error = is_batch_number(draft) ? batch_get(txn, batch_of(draft), &info) : -ENOENT;
 	if (error)
 		return error == -ENOENT ? 0 : error;
 	*ret_base = info.base;
@@ -200,10 +207,16 @@ int batch_layers(struct txn *txn, version_t draft, version_t *ret_base, version_
 	return 0;
 }
 
+version_t batch_content_version(struct txn *txn, version_t at)
+{
+	struct batch_info info;
+	return is_batch_number(at) && batch_get(txn, batch_of(at), &info) == 0 ? info.reserved : at;
+}
+
 bool batch_number_known(struct txn *txn, version_t draft)
 {
 	struct batch_info info;
-	return draft == VERSION_DRAFT || (is_batch_number(draft) && batch_get(txn, id_of(draft), &info) == 0);
+	return draft == VERSION_DRAFT || (is_batch_number(draft) && batch_get(txn, batch_of(draft), &info) == 0);
 }
 
 bool batch_touches(struct txn *txn, uint32_t id, const struct record_key *key)
@@ -255,15 +268,18 @@ static int may_begin(struct txn *txn, const char *name)
 	return error == -ENOENT ? 0 : error;
 }
 
-int batch_begin(struct txn *txn, const char *name, bool transient, int64_t begun_ns, struct batch_info *ret_info)
+int batch_begin(struct txn *txn, const char *name, unsigned flags, int64_t begun_ns, struct batch_info *ret_info)
 {
-	struct batch_info info = { .state = BATCH_OPEN, .transient = transient, .base = txn->state.current, .begun_ns = begun_ns };
+	struct batch_info info = { .state = BATCH_OPEN, .base = txn->state.current, .begun_ns = begun_ns };
+	info.transient = flags & BATCH_TRANSIENT;
+	info.operation = flags & BATCH_OPERATION;
 	int error = may_begin(txn, name);
 	if (!error)
 		error = next_id(txn, &info.id);
 	if (error)
 		return error;
 	snprintf(info.name, sizeof(info.name), "%s", name);
+	info.reserved = ++txn->state.assigned;
 	error = info_put(txn, &info);
 	if (!error)
 		*ret_info = info;
@@ -304,28 +320,42 @@ int batch_drop(struct txn *txn, uint32_t id, size_t work_max, bool *ret_done)
 
 /* --- disk room */
 
-int batch_admit(struct txn *txn, uint32_t id)
+/* A record's and its change's. */
+static size_t row_bytes(const struct record_key *key, const struct record_slot *slot)
+{
+	return 2 * ((size_t)key->size + VERSION_KEY_BYTES) + slot->value.size;
+}
+
+static int count_rows(struct txn *txn, version_t draft, uint64_t *ret_records, uint64_t *ret_bytes)
 {
 	struct record_key key = { .size = 0 };
-	size_t bytes = 0;
-	uint64_t records = 0;
 	int more;
-	while ((more = version_change_next(txn, batch_draft(id), &key)) == 1) {
+	*ret_records = *ret_bytes = 0;
+	while ((more = version_change_next(txn, draft, &key)) == 1) {
 		struct record_slot slot;
-		int error = record_slot_exact(txn, &key, batch_draft(id), &slot);
+		int error = record_slot_exact(txn, &key, draft, &slot);
 		if (error)
 			return error;
-		bytes += 2 * ((size_t)key.size + VERSION_KEY_BYTES) + slot.value.size;
-		records++;
+		*ret_bytes += row_bytes(&key, &slot);
+		++*ret_records;
 	}
-	return more < 0 ? more : space_admit_scattered(txn, bytes, RECORD_LEAVES * (records + 1));
+	return more;
+}
+
+int batch_admit(struct txn *txn, uint32_t id)
+{
+	struct batch_info info;
+	int error = batch_get(txn, id, &info);
+	if (!error && info.state != BATCH_PROPOSED)
+		error = count_rows(txn, batch_draft(id), &info.records, &info.row_bytes);
+	return error ? error : space_admit_scattered(txn, info.row_bytes, RECORD_LEAVES * (info.records + 1));
 }
 
 /* --- on top of the current version */
 
 static struct merge merge_onto(struct txn *txn, const struct batch_info *info, version_t now)
 {
-	return (struct merge){ txn, batch_draft(info->id), batch_waiting(info->id), info->base, now, info->transient };
+	return (struct merge){ txn, batch_draft(info->id), batch_waiting(info->id), info->base, now, info->operation };
 }
 
 static int rebase_key(const struct merge *m, version_t at, const struct record_key *key, struct buffer *scratch)
@@ -406,73 +436,56 @@ static int fresh_bytes(struct txn *txn, const struct node *node, uint64_t *bytes
 	return node->content_kind == CONTENT_LIST ? walk_node(&walk, node) : 0;
 }
 
-/* Drafts' numbers in node records become the version's. */
-static int number_content(struct txn *txn, const struct batch_info *info, const struct record_key *key, struct buffer *scratch)
+/* One key's part in the digest and the counts. */
+static int account_key(struct txn *txn, struct batch_info *info, const struct record_key *key, const struct record_slot *now, const struct record_slot *ours)
 {
-	struct record_slot slot;
 	struct node node;
+	if (now->live)
+		digest_subtract(&info->digest, record_digest(txn, key, now->value));
+	if (ours->live)
+		digest_add(&info->digest, record_digest(txn, key, ours->value));
+	info->records++;
+	info->bytes += key->size + ours->value.size;
+	info->row_bytes += row_bytes(key, ours);
 	if (record_key_kind(key) != RECORD_NODE)
 		return 0;
-	int error = record_slot_exact(txn, key, batch_draft(info->id), &slot);
-	if (!error && slot.live)
-		error = node_decode(slot.value, &node);
-	if (error || !slot.live || node.content_version <= VERSION_MAX)
-		return error;
-	node.content_version = info->proposed;
-	buffer_clear(scratch);
-	node_encode(&node, scratch);
-	return scratch->failed ? -ENOMEM : record_put(txn, batch_draft(info->id), key, buffer_slice(scratch));
+	info->nodes += (uint64_t)ours->live - (uint64_t)now->live;
+	int error = ours->live ? node_decode(ours->value, &node) : 0;
+	return error || !ours->live ? error : fresh_bytes(txn, &node, &info->bytes);
 }
 
-/* One key's part in the digest and the counts. *ret_changes: it is not what the tree has already. */
-static int account_key(struct txn *txn, struct batch_info *info, const struct record_key *key, bool *ret_changes)
+static int propose_key(struct txn *txn, struct batch_info *info, const struct record_key *key)
 {
+	version_t draft = batch_draft(info->id);
 	struct record_slot now, ours;
-	struct node node;
+	bool moves;
 	int error = record_slot_seek(txn, key, info->base, &now);
 	if (!error)
-		error = record_slot_exact(txn, key, batch_draft(info->id), &ours);
+		error = record_slot_exact(txn, key, draft, &ours);
 	if (error)
 		return error;
-	*ret_changes = now.live != ours.live ||
-		       (now.live && (now.value.size != ours.value.size || memcmp(now.value.data, ours.value.data, now.value.size) != 0));
-	if (!*ret_changes)
-		return 0;
-	if (now.live)
-		digest_subtract(&info->digest, record_digest(txn, key, now.value));
-	if (ours.live)
-		digest_add(&info->digest, record_digest(txn, key, ours.value));
-	info->records++;
-	info->bytes += key->size + ours.value.size;
-	if (record_key_kind(key) != RECORD_NODE)
-		return 0;
-	info->nodes += (uint64_t)ours.live - (uint64_t)now.live;
-	error = ours.live ? node_decode(ours.value, &node) : 0;
-	return error || !ours.live ? error : fresh_bytes(txn, &node, &info->bytes);
-}
-
-static int propose_key(const struct merge *m, struct batch_info *info, const struct record_key *key, struct buffer *scratch)
-{
-	bool changes, moves = false;
-	int error = merge_moves(m, key, &moves);
+	if (record_slot_same(&now, &ours)) /* it is what the tree has already */
+		return record_drop(txn, draft, key);
+	error = merge_moves(key, &now, &ours, &moves);
 	info->moves |= moves;
-	if (!error)
-		error = number_content(m->txn, info, key, scratch);
-	if (!error)
-		error = account_key(m->txn, info, key, &changes);
-	return error || changes ? error : record_drop(m->txn, m->draft, key);
+	return error ? error : account_key(txn, info, key, &now, &ours);
 }
 
 static int propose_all(struct txn *txn, struct batch_info *info)
 {
-	struct merge m = merge_onto(txn, info, info->base);
 	struct record_key key = { .size = 0 };
-	struct buffer scratch = BUFFER_INIT;
 	int error = 0, more = 0;
-	while (!error && (more = version_change_next(txn, m.draft, &key)) == 1)
-		error = propose_key(&m, info, &key, &scratch);
-	buffer_fini(&scratch);
+	while (!error && (more = version_change_next(txn, batch_draft(info->id), &key)) == 1)
+		error = propose_key(txn, info, &key);
 	return error ? error : more;
+}
+
+/* What the batch has reserved, unless another number was given out since, or it was aborted under this one. */
+static version_t next_number(struct txn *txn, const struct batch_info *info)
+{
+	struct version_info spent;
+	bool newest = info->reserved == txn->state.assigned && version_get(txn, info->reserved, &spent) == -ENOENT;
+	return newest ? info->reserved : txn->state.assigned + 1;
 }
 
 int batch_propose(struct txn *txn, uint32_t id, int64_t proposed_at, const char *message, struct batch_info *ret_info)
@@ -489,11 +502,11 @@ int batch_propose(struct txn *txn, uint32_t id, int64_t proposed_at, const char 
 		return error ? error : -EBUSY;
 	info.state = BATCH_PROPOSED;
 	info.moves = false;
-	info.proposed = state->assigned + 1;
+	info.proposed = next_number(txn, &info);
 	info.time_ns = proposed_at;
 	info.digest = state->digest;
 	info.nodes = state->nodes;
-	info.records = info.bytes = 0;
+	info.records = info.bytes = info.row_bytes = 0;
 	snprintf(info.message, sizeof(info.message), "%s", message ? message : "");
 	error = propose_all(txn, &info);
 	if (error)
@@ -687,12 +700,13 @@ static int next_to_drop(struct txn *txn, version_t *ret_draft)
 		if (error)
 			return error;
 		*ret_draft = draft;
-		if (!own || (draft < batch_draft(1) && version_change_next(txn, draft, &key) == 1))
+		bool batch = is_batch_number(draft);
+		if (!own || (!batch && version_change_next(txn, draft, &key) == 1))
 			return 0;
-		error = draft < batch_draft(1) ? 0 : info_decode(id_of(draft), value, &info);
+		error = batch ? info_decode(batch_of(draft), value, &info) : 0;
 		if (error)
 			return error;
-		if (draft >= batch_draft(1) && info.transient)
+		if (batch && info.transient)
 			return 0;
 	}
 }
@@ -701,7 +715,7 @@ static int next_to_drop(struct txn *txn, version_t *ret_draft)
 static int clean_step(struct txn *txn, bool *ret_done)
 {
 	struct batch_info info;
-	version_t draft;
+	version_t draft = VERSION_NONE;
 	bool dropped;
 	*ret_done = false;
 	int error = find_proposed(txn, &info);
@@ -711,7 +725,7 @@ static int clean_step(struct txn *txn, bool *ret_done)
 	*ret_done = error == -ENOENT;
 	if (error)
 		return *ret_done ? 0 : error;
-	bool transient = is_batch_number(draft) && draft == batch_draft(id_of(draft)) && batch_get(txn, id_of(draft), &info) == 0;
+	bool transient = is_batch_number(draft) && draft == batch_draft(batch_of(draft)) && batch_get(txn, batch_of(draft), &info) == 0;
 	return transient ? batch_drop(txn, info.id, CLEAN_STEP, &dropped) : version_drop_at(txn, draft, CLEAN_STEP, &dropped);
 }
 

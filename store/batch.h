@@ -7,8 +7,10 @@
  *     '--------- abort ----------'        OPEN --drop--> (gone)
  *
  * A batch has two draft numbers: what is written stands under batch_draft(); what is not finished (files still open for writing) under
- * batch_waiting(), which its own view alone sees and which is not part of what is proposed. A node record written under a draft carries the draft's number as
- * its content_version; proposing puts the version's number there.
+ * batch_waiting(), which its own view alone sees and which is not part of what is proposed.
+ *
+ * The version's number is given when it is proposed, the content_version of what the batch writes before: it reserves a number when it begins, so that
+ * no record has to be rewritten then. The version gets that number, too, if it is still the newest and no aborted proposal has spent it.
  *
  * A store that is opened with a proposed batch aborts it: the decision had not been made (presumed abort; version_aborted tells the number). Transient batches
  * and whatever was not finished are dropped then.
@@ -27,8 +29,10 @@ enum batch_state { BATCH_OPEN = 1, BATCH_PROPOSED = 2 };
 struct batch_info {
 	uint32_t id;             /* from 1; never used twice in a store */
 	enum batch_state state;
-	bool transient;          /* made for one operation: dropped when the store is opened */
+	bool transient;          /* dropped when the store is opened */
+	bool operation;          /* of one operation of the live tree itself: what waits in the live draft does not stand against it */
 	version_t base;
+	version_t reserved;      /* a number that no other version gets (R1.1): the content_version of what it writes */
 	version_t proposed;      /* the number, while PROPOSED */
 	int64_t begun_ns;        /* CLOCK_REALTIME */
 	char name[BATCH_NAME_BYTES_MAX + 1];
@@ -38,11 +42,16 @@ struct batch_info {
 	int64_t time_ns;
 	struct digest digest;
 	uint64_t nodes, records, bytes;
+	uint64_t row_bytes;      /* of the rows that committing moves */
 };
 
+/*
+ * Later batches have lower numbers. Then a record stands behind the places where drafts of its key stood before, which LMDB keeps as boundaries between
+ * pages: on the same page as the version that it becomes.
+ */
 static inline version_t batch_draft(uint32_t id)
 {
-	return VERSION_DRAFT_FIRST + 2 * (version_t)id;
+	return VERSION_DRAFT_FIRST + 2 * (version_t)(UINT32_MAX - id);
 }
 
 static inline version_t batch_waiting(uint32_t id)
@@ -50,13 +59,22 @@ static inline version_t batch_waiting(uint32_t id)
 	return batch_draft(id) + 1;
 }
 
+/* Whose is this draft number? */
+static inline uint32_t batch_of(version_t draft)
+{
+	return UINT32_MAX - (uint32_t)((draft - VERSION_DRAFT_FIRST) / 2);
+}
+
+enum batch_flags { BATCH_TRANSIENT = 1, BATCH_OPERATION = 2 };
 /* On top of the current version; what is pending is not in it. -ENAMETOOLONG; -EUSERS: there are BATCHES_MAX; -EEXIST: a name that another one has ("" may be
  * had by many). */
-int batch_begin(struct txn *, const char *name, bool transient, int64_t begun_ns, struct batch_info *ret_info);
+int batch_begin(struct txn *, const char *name, unsigned flags, int64_t begun_ns, struct batch_info *ret_info);
 int batch_get(struct txn *, uint32_t id, struct batch_info *ret_info);           /* -ENOENT */
 int batch_find(struct txn *, const char *name, struct batch_info *ret_info);     /* -ENOENT */
 int batch_next(struct txn *, uint32_t after, struct batch_info *ret_info);       /* the next id > after; -ENOENT */
 version_t batch_horizon(struct txn *);                                          /* the lowest base; VERSION_MAX if there is no batch */
+/* The content_version of new content that is written under a number: of a batch's drafts what it has reserved, else the number itself. */
+version_t batch_content_version(struct txn *, version_t at);
 /* What the batch has changed: version_change_next(txn, batch_draft(id), &key). */
 
 /* Take away up to 'work_max' of its records, then its row. A store that is closed in between drops the rest when it is opened. -EBUSY: it is proposed. */
@@ -84,7 +102,7 @@ typedef void batch_conflict(void *user, const struct record_key *);
 int batch_rebase(struct txn *, uint32_t id, batch_conflict *, void *user);
 
 /*
- * Give it the next number: durable with the transaction (R1.1), and spent from then on. Only right after batch_rebase gave 0, in the same transaction.
+ * Give it a number, the newest: durable with the transaction (R1.1), and spent from then on. Only right after batch_rebase gave 0, in the same transaction.
  * Afterwards nothing may be written under its drafts until it is committed or aborted, and the live tree may not be sealed. -ENODATA: it has changed
  * nothing; -EBUSY: another one is proposed, or it does not stand on the current version, or something is pending.
  */

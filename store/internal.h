@@ -168,6 +168,7 @@ struct record_slot {
 /* The newest of a key's records at or below 'at' (drafts are above all versions). None: 0, and not present. */
 int record_slot_seek(struct txn *, const struct record_key *, version_t at, struct record_slot *ret_slot);
 int record_slot_exact(struct txn *, const struct record_key *, version_t at, struct record_slot *ret_slot);
+bool record_slot_same(const struct record_slot *, const struct record_slot *); /* do they show the same? */
 /* Have a record (or tombstone) stand under another number, at which the key has none. Digests and counts stay as they are. A failure poisons. */
 int record_move(struct txn *, const struct record_key *, version_t from, version_t to);
 /* Take a row away that no retained version sees: no change row, digest or count of nodes is touched, only its chunks. */

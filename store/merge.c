@@ -39,14 +39,6 @@ static int sides_load(const struct merge *m, version_t at, const struct record_k
 	return error ? error : record_slot_exact(m->txn, key, at, &ret_sides->ours);
 }
 
-/* Do they show the same? */
-static bool same(const struct record_slot *a, const struct record_slot *b)
-{
-	if (!a->live || !b->live)
-		return a->live == b->live;
-	return a->value.size == b->value.size && (!a->value.size || memcmp(a->value.data, b->value.data, a->value.size) == 0);
-}
-
 /* --- nodes */
 
 static bool time_same(const struct node_time *a, const struct node_time *b)
@@ -117,7 +109,7 @@ static int node_merge(const struct sides *s, enum merge_outcome *ret_outcome, st
 	/* One more name on both sides is two more. */
 	bool counted_twice = s->ours.live && base.nlink != ours.nlink;
 	*ret_outcome = MERGE_SAME;
-	return same(&s->now, &s->ours) && !counted_twice ? 0 : -DRS_ECONFLICT;
+	return record_slot_same(&s->now, &s->ours) && !counted_twice ? 0 : -DRS_ECONFLICT;
 }
 
 /* --- what hangs together */
@@ -172,7 +164,7 @@ static int name_merge(const struct merge *m, const struct sides *s, enum merge_o
 			return -DRS_ECONFLICT;
 	}
 	*ret_outcome = MERGE_SAME;
-	return error ? error : same(&s->now, &s->ours) ? 0 : -DRS_ECONFLICT;
+	return error ? error : record_slot_same(&s->now, &s->ours) ? 0 : -DRS_ECONFLICT;
 }
 
 int merge_key(const struct merge *m, version_t at, const struct record_key *key, enum merge_outcome *ret_outcome, struct buffer *ret_value)
@@ -181,31 +173,28 @@ int merge_key(const struct merge *m, version_t at, const struct record_key *key,
 	int error = sides_load(m, at, key, &s);
 	if (error)
 		return error;
-	*ret_outcome = same(&s.base, &s.now) ? MERGE_OURS : MERGE_SAME;
-	if (*ret_outcome == MERGE_OURS || same(&s.base, &s.ours))
+	*ret_outcome = record_slot_same(&s.base, &s.now) ? MERGE_OURS : MERGE_SAME;
+	if (*ret_outcome == MERGE_OURS || record_slot_same(&s.base, &s.ours))
 		return 0;
 	if (record_key_kind(key) == RECORD_NODE)
 		return node_merge(&s, ret_outcome, ret_value);
 	if (record_key_kind(key) == RECORD_NAME)
 		return name_merge(m, &s, ret_outcome);
-	return same(&s.now, &s.ours) ? 0 : -DRS_ECONFLICT;
+	return record_slot_same(&s.now, &s.ours) ? 0 : -DRS_ECONFLICT;
 }
 
 /* --- directories below themselves */
 
-int merge_moves(const struct merge *m, const struct record_key *key, bool *ret_moves)
+int merge_moves(const struct record_key *key, const struct record_slot *base, const struct record_slot *ours, bool *ret_moves)
 {
-	struct sides s;
-	struct node base, ours;
+	struct node from, to;
 	*ret_moves = false;
 	if (record_key_kind(key) != RECORD_NODE)
 		return 0;
-	int error = sides_load(m, m->draft, key, &s);
+	int error = decode_live(base, &from);
 	if (!error)
-		error = decode_live(&s.base, &base);
-	if (!error)
-		error = decode_live(&s.ours, &ours);
-	*ret_moves = !error && S_ISDIR(base.mode) && S_ISDIR(ours.mode) && base.parent != ours.parent;
+		error = decode_live(ours, &to);
+	*ret_moves = !error && S_ISDIR(from.mode) && S_ISDIR(to.mode) && from.parent != to.parent;
 	return error;
 }
 
@@ -272,12 +261,15 @@ static int is_survived(const struct check *c, ino_id ino, bool *ret_survived)
 
 static int node_fits(const struct check *c, const struct record_key *key, bool live, bool *ret_fits)
 {
+	struct sides s;
 	bool bad = false;
 	int error = 0;
 	if (!live) {
 		error = is_survived(c, record_key_ino(key), &bad);
 	} else {
-		error = merge_moves(c->m, key, &bad);
+		error = sides_load(c->m, c->m->draft, key, &s);
+		if (!error)
+			error = merge_moves(key, &s.base, &s.ours, &bad);
 		if (!error && bad)
 			error = is_below_itself(c->m, record_key_ino(key), &bad);
 	}
@@ -352,12 +344,12 @@ static bool has_live_drafts(struct txn *txn)
 
 bool merge_differs(const struct merge *m)
 {
-	return m->base != m->now || (!m->transient && has_live_drafts(m->txn));
+	return m->base != m->now || (!m->operation && has_live_drafts(m->txn));
 }
 
 int merge_check(const struct merge *m, batch_conflict *conflict, void *user)
 {
-	struct check c = { .m = m, .live_drafts = !m->transient && has_live_drafts(m->txn) };
+	struct check c = { .m = m, .live_drafts = !m->operation && has_live_drafts(m->txn) };
 	struct view merged = { .version = m->now, .draft = VERSION_DRAFT, .below = m->draft };
 	int waiting = 0, finished = record_cursor_new(m->txn, merged, &c.all);
 	if (finished)

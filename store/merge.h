@@ -13,7 +13,7 @@ struct merge {
 	version_t waiting; /* and those that are not */
 	version_t base;    /* what they were written on */
 	version_t now;     /* what they are to stand on */
-	bool transient;    /* an operation's of the live tree: what waits there does not stand against it */
+	bool operation;    /* an operation's of the live tree: what waits there does not stand against it */
 };
 
 enum merge_outcome {
@@ -28,7 +28,8 @@ int merge_key(const struct merge *, version_t at, const struct record_key *, enu
 int merge_check(const struct merge *, batch_conflict *, void *user);
 /* Is there anything that could be in the way? If not merge_check has nothing to say. */
 bool merge_differs(const struct merge *);
-/* Does the batch move this directory to another parent? */
-int merge_moves(const struct merge *, const struct record_key *, bool *ret_moves);
+/* Is this key a directory that has another parent in 'ours' than in 'base'? */
+struct record_slot;
+int merge_moves(const struct record_key *, const struct record_slot *base, const struct record_slot *ours, bool *ret_moves);
 
 #endif

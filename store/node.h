@@ -3,8 +3,8 @@
  * Encoded as compactly as it goes (varints), since small changes travel in one datagram.
  *
  * Content is one of: nothing; inline bytes (small files, symlink targets); a list of entries, each a chunk of data, a list chunk that holds
- * more entries, or a hole (content.h). 'content_version' names the version that gave the file its present content: together with the
- * inode number it stands for bytes that never change (slaves' node ids are made of it).
+ * more entries, or a hole (content.h). 'content_version' is a number that was given to the version, or the batch (batch.h), that gave the file its
+ * present content: together with the inode number it stands for bytes that never change (slaves' node ids are made of it).
  */
 #ifndef STORE_NODE_H
 #define STORE_NODE_H

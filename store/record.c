@@ -295,6 +295,16 @@ int record_slot_exact(struct txn *txn, const struct record_key *key, version_t a
 	return error;
 }
 
+static bool slices_equal(struct slice a, struct slice b)
+{
+	return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+}
+
+bool record_slot_same(const struct record_slot *a, const struct record_slot *b)
+{
+	return a->live == b->live && (!a->live || slices_equal(a->value, b->value));
+}
+
 /* What shows where nothing is written under exactly 'at': of other drafts only a batch's finished one, below its waiting one. */
 static int slot_below(struct txn *txn, const struct record_key *key, version_t at, struct record_slot *ret_slot)
 {
@@ -380,11 +390,6 @@ static int copy_entries(struct txn *txn, const struct record_key *key, const str
 	if (!error)
 		buffer_add(&txn->old, entries.data, entries.size);
 	return error ? error : txn->old.failed ? -ENOMEM : 0;
-}
-
-static bool slices_equal(struct slice a, struct slice b)
-{
-	return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
 /* Count the new entries up, then the old ones down, so that what both name never falls to 0. */

@@ -300,12 +300,12 @@ static void check_history(struct verify *v, version_t at)
 		tell(v, "version %llu is not known", (unsigned long long)at);
 }
 
-/* The row below the first batch's only counts. */
+/* The row above the first batch's only counts. */
 static void check_batch(struct verify *v, version_t draft)
 {
 	const struct store_state *state = &v->txn->state;
 	struct batch_info info = { .id = 0 };
-	uint32_t id = (uint32_t)((draft - VERSION_DRAFT_FIRST) / 2);
+	uint32_t id = batch_of(draft);
 	if (!id)
 		return;
 	if (batch_get(v->txn, id, &info) != 0)
@@ -424,6 +424,9 @@ static int check_node(struct verify *v, const struct record_key *key, struct sli
 		return -ENOMEM;
 	m->seen = true;
 	bool dir = S_ISDIR(node.mode);
+	if (node.content_version > v->txn->state.assigned)
+		tell(v, "inode %llu: its content is of number %llu, which was never given out", (unsigned long long)ino,
+		     (unsigned long long)node.content_version);
 	if (m->must_be_dir && !dir)
 		tell(v, "inode %llu: has names in it, but is no directory", (unsigned long long)ino);
 	if (m->count && m->type != (node.mode & S_IFMT) >> 12)

@@ -430,7 +430,7 @@ static version_t propose_batch(const char *value, size_t size, struct batch_info
 	struct txn *txn;
 
 	must(txn_begin_write(master.store, &txn), "txn_begin_write");
-	must(batch_begin(txn, "", false, ++master.clock, ret_info), "batch_begin");
+	must(batch_begin(txn, "", 0, ++master.clock, ret_info), "batch_begin");
 	struct tree in_batch = master;
 	in_batch.txn = txn;
 	in_batch.at = batch_draft(ret_info->id);

@@ -105,7 +105,7 @@ static void reopen(void)
 static struct batch_info begin_in(struct txn *txn, const char *name)
 {
 	struct batch_info info;
-	ok(batch_begin(txn, name, false, 7, &info));
+	ok(batch_begin(txn, name, 0, 7, &info));
 	return info;
 }
 
@@ -114,7 +114,7 @@ static uint32_t batch_with_change(const char *content)
 {
 	struct txn *txn = begin_write(master);
 	struct batch_info info = begin_in(txn, "");
-	put_node(txn, batch_draft(info.id), FILE_F, file_node(batch_draft(info.id), content));
+	put_node(txn, batch_draft(info.id), FILE_F, file_node(info.reserved, content));
 	ok(txn_commit(txn));
 	return info.id;
 }
@@ -215,11 +215,11 @@ Test(store_batch_cases, names_and_ids)
 	memset(long_name, 'x', sizeof(long_name) - 1);
 	long_name[sizeof(long_name) - 1] = 0;
 	struct txn *txn = begin_write(master);
-	cr_expect_eq(batch_begin(txn, long_name, false, 1, &info), -ENAMETOOLONG);
+	cr_expect_eq(batch_begin(txn, long_name, 0, 1, &info), -ENAMETOOLONG);
 	long_name[BATCH_NAME_BYTES_MAX] = 0;
 	info = begin_in(txn, long_name);
 	cr_expect(info.id == 1 && info.base == 1 && info.state == BATCH_OPEN && info.begun_ns == 7);
-	cr_expect_eq(batch_begin(txn, long_name, false, 1, &other), -EEXIST);
+	cr_expect_eq(batch_begin(txn, long_name, 0, 1, &other), -EEXIST);
 	cr_expect_eq(begin_in(txn, "").id, 2);
 	cr_expect_eq(begin_in(txn, "").id, 3);
 	ok(batch_drop(txn, 3, 1, &done));
@@ -240,7 +240,7 @@ Test(store_batch_cases, names_and_ids)
 	cr_expect_eq(batch_next(txn, UINT32_MAX, &info), -ENOENT);
 	for (int i = 3; i < BATCHES_MAX; i++)
 		begin_in(txn, "");
-	cr_expect_eq(batch_begin(txn, "", false, 1, &info), -EUSERS);
+	cr_expect_eq(batch_begin(txn, "", 0, 1, &info), -EUSERS);
 	ok(txn_commit(txn));
 	verify_clean(master);
 }
@@ -253,9 +253,9 @@ Test(store_batch_cases, opening_keeps_open_batches_and_drops_the_rest)
 	struct txn *txn = begin_write(master);
 	kept = begin_in(txn, "kept");
 	half = begin_in(txn, "half");
-	ok(batch_begin(txn, "transient", true, 1, &transient));
+	ok(batch_begin(txn, "transient", BATCH_TRANSIENT, 1, &transient));
 	version_t orphan = batch_draft(99);
-	for (version_t at = batch_draft(kept.id); at <= batch_waiting(transient.id); at++)
+	for (version_t at = batch_draft(transient.id); at <= batch_waiting(kept.id); at++)
 		ok(record_put(txn, at, &key, text("x")));
 	ok(record_put(txn, orphan, &key, text("x")));
 	ok(record_put(txn, VERSION_DRAFT, &key, text("x")));
@@ -268,7 +268,7 @@ Test(store_batch_cases, opening_keeps_open_batches_and_drops_the_rest)
 	cr_expect_eq(batch_next(txn, kept.id, &info), -ENOENT);
 	cr_expect(record_exists_at(txn, batch_draft(kept.id), &key, NULL));
 	cr_expect_not(record_exists_at(txn, batch_waiting(kept.id), &key, NULL));
-	for (version_t at = batch_draft(half.id); at <= batch_waiting(transient.id); at++)
+	for (version_t at = batch_draft(transient.id); at <= batch_waiting(half.id); at++)
 		cr_expect_not(record_exists_at(txn, at, &key, NULL));
 	cr_expect_not(record_exists_at(txn, orphan, &key, NULL) || record_exists_at(txn, VERSION_DRAFT, &key, NULL));
 	txn_abort(txn);
@@ -280,8 +280,8 @@ Test(store_batch_cases, a_proposal_is_aborted_when_the_store_is_opened)
 	struct batch_info info, transient;
 	struct version_info version;
 	struct txn *txn = begin_write(master);
-	ok(batch_begin(txn, "", true, 1, &transient));
-	put_node(txn, batch_draft(transient.id), FILE_F, file_node(batch_draft(transient.id), "lost"));
+	ok(batch_begin(txn, "", BATCH_TRANSIENT, 1, &transient));
+	put_node(txn, batch_draft(transient.id), FILE_F, file_node(transient.reserved, "lost"));
 	ok(txn_commit(txn));
 	version_t first = propose(transient.id).proposed;
 	reopen();
@@ -307,6 +307,89 @@ Test(store_batch_cases, a_proposal_is_aborted_when_the_store_is_opened)
 	cr_expect_eq(commit(id).version, first + 2);
 	txn = begin_read(master);
 	cr_expect_eq(version_aborted(txn), VERSION_NONE, "only above the current one");
+	txn_abort(txn);
+	verify_clean(master);
+}
+
+Test(store_batch_cases, the_batch_of_an_operation_may_last_and_a_transient_one_be_anybody_s)
+{
+	struct batch_info lasting, transient, info;
+	struct txn *txn = begin_write(master);
+	ok(batch_begin(txn, "operation", BATCH_OPERATION, 1, &lasting));
+	ok(batch_begin(txn, "transient", BATCH_TRANSIENT, 1, &transient));
+	cr_expect(lasting.operation && !lasting.transient && transient.transient && !transient.operation);
+	put_node(txn, batch_draft(lasting.id), FILE_F, file_node(lasting.reserved, "two"));
+	put_node(txn, batch_draft(transient.id), FILE_F, file_node(transient.reserved, "three"));
+	put_node(txn, VERSION_DRAFT, FILE_F, file_node(VERSION_DRAFT, "what the operation finishes is still open in the live tree"));
+	ok(txn_commit(txn));
+	txn = begin_write(master);
+	cr_expect_eq(batch_rebase(txn, lasting.id, NULL, NULL), 0, "its own file does not stand against an operation");
+	cr_expect_eq(batch_rebase(txn, transient.id, NULL, NULL), 1, "but against what others do");
+	txn_abort(txn);
+	reopen();
+	txn = begin_read(master);
+	cr_expect(batch_get(txn, lasting.id, &info) == 0 && info.operation && !info.transient);
+	cr_expect_eq(batch_get(txn, transient.id, &info), -ENOENT, "dropped when the store is opened");
+	txn_abort(txn);
+	verify_clean(master);
+}
+
+Test(store_batch_cases, half_a_batch_that_is_dropped_is_no_operation_s)
+{
+	struct batch_info info;
+	struct record_key key = record_key_xattr(FILE_F, "user.a", 6);
+	bool done;
+	struct txn *txn = begin_write(master);
+	info = begin_in(txn, "");
+	ok(record_put(txn, batch_draft(info.id), &key, text("x")));
+	ok(record_put(txn, batch_waiting(info.id), &key, text("x")));
+	ok(batch_drop(txn, info.id, 1, &done));
+	ok(batch_get(txn, info.id, &info));
+	cr_expect(info.transient && !info.operation && !done);
+	txn_abort(txn);
+}
+
+/* --- numbers */
+
+Test(store_batch_cases, content_is_known_by_the_number_that_the_batch_has_reserved)
+{
+	struct batch_info first, second;
+	struct txn *txn = begin_write(master);
+	first = begin_in(txn, "");
+	second = begin_in(txn, "");
+	cr_expect(first.reserved == 2 && second.reserved == 3);
+	cr_expect_eq(batch_content_version(txn, batch_draft(first.id)), 2);
+	cr_expect_eq(batch_content_version(txn, batch_waiting(first.id)), 2);
+	cr_expect_eq(batch_content_version(txn, batch_draft(second.id)), 3);
+	cr_expect_eq(batch_content_version(txn, version_begin(txn)), 4, "nobody else gets it");
+	cr_expect_eq(batch_content_version(txn, VERSION_DRAFT), VERSION_DRAFT);
+	ok(txn_commit(txn));
+	reopen();
+	txn = begin_read(master);
+	cr_expect_eq(batch_content_version(txn, batch_draft(second.id)), 3);
+	txn_abort(txn);
+}
+
+Test(store_batch_cases, the_version_has_the_reserved_number_if_it_is_the_newest_and_not_spent)
+{
+	uint32_t other = batch_with_change("two"), id = batch_with_change("three");
+	struct batch_info info = propose(other);
+	cr_expect(info.reserved == 2 && info.proposed == 4, "3 was given out since");
+	abort_batch(other);
+	info = propose(id);
+	cr_expect(info.reserved == 3 && info.proposed == 5);
+	abort_batch(id);
+	id = batch_with_change("four");
+	info = propose(id);
+	cr_expect(info.reserved == 6 && info.proposed == 6);
+	abort_batch(id);
+	cr_expect_eq(propose(id).proposed, 7, "6 was spent (R1.1)");
+	reopen();
+	info = propose(id);
+	cr_expect(info.reserved == 6 && info.proposed == 8);
+	commit(id);
+	struct txn *txn = begin_read(master);
+	cr_expect_eq(node_in(txn, (struct view){ .version = 8 }, FILE_F).content_version, 6);
 	txn_abort(txn);
 	verify_clean(master);
 }
@@ -340,11 +423,15 @@ static void expect_conflict(uint32_t id, struct record_key expected)
 		seal(txn, "live");                     \
 	} while (0)
 
+/* 'stamp': the content_version of what it writes. */
 #define BATCH(ret_id, ...)                                     \
 	do {                                                   \
 		struct txn *txn = begin_write(master);         \
-		ret_id = begin_in(txn, "").id;                 \
-		version_t at = batch_draft(ret_id);            \
+		struct batch_info begun = begin_in(txn, "");   \
+		version_t at = batch_draft(begun.id);          \
+		version_t stamp = begun.reserved;              \
+		(void)stamp;                                   \
+		ret_id = begun.id;                             \
 		__VA_ARGS__;                                   \
 		ok(txn_commit(txn));                           \
 	} while (0)
@@ -358,7 +445,7 @@ static void live_version(int64_t changed)
 Test(store_batch_cases, directories_are_merged)
 {
 	uint32_t id;
-	BATCH(id, put_node(txn, at, 50, file_node(at, "mine")); put_name(txn, at, DIR_A, "mine", 50, DT_REG);
+	BATCH(id, put_node(txn, at, 50, file_node(stamp, "mine")); put_name(txn, at, DIR_A, "mine", 50, DT_REG);
 	      put_node(txn, at, 51, dir_node(DIR_A, 2, 210)); put_name(txn, at, DIR_A, "sub", 51, DT_DIR);
 	      put_node(txn, at, DIR_A, dir_node(INO_ROOT, 3, 210)));
 	struct node a = dir_node(INO_ROOT, 3, 205);
@@ -477,7 +564,7 @@ Test(store_batch_cases, what_is_open_for_writing_in_the_live_tree_counts_as_chan
 Test(store_batch_cases, what_is_not_finished_in_the_batch_may_not_be_changed_beside_it)
 {
 	uint32_t id;
-	BATCH(id, put_node(txn, at + 1, FILE_F, file_node(at + 1, "mine")));
+	BATCH(id, put_node(txn, at + 1, FILE_F, file_node(stamp, "mine")));
 	LIVE(put_node(txn, at, FILE_F, file_node(at, "theirs")));
 	expect_conflict(id, record_key_node(FILE_F));
 }
@@ -492,7 +579,7 @@ Test(store_batch_cases, the_same_on_both_sides_is_no_change)
 	cr_expect_eq(ok(batch_rebase(txn, id, NULL, NULL)), 0);
 	cr_expect_eq(batch_propose(txn, id, 1, NULL, &info), -ENODATA);
 	ok(txn_commit(txn));
-	cr_expect_eq(state_of(master).assigned, 2, "no number was spent");
+	cr_expect_eq(state_of(master).assigned, current_of(master), "no number was spent");
 	verify_clean(master);
 }
 
@@ -795,8 +882,8 @@ Test(store_batch_cases, a_whole_delta_is_staged_and_shown_to_nobody)
 Test(store_batch_cases, a_commit_is_merged_with_what_is_pending)
 {
 	uint32_t id;
-	BATCH(id, put_node(txn, at, 50, file_node(at, "mine")); put_name(txn, at, DIR_A, "mine", 50, DT_REG);
-	      put_node(txn, at, DIR_A, dir_node(INO_ROOT, 2, 210)); put_node(txn, at + 1, 52, file_node(at, "waits")));
+	BATCH(id, put_node(txn, at, 50, file_node(stamp, "mine")); put_name(txn, at, DIR_A, "mine", 50, DT_REG);
+	      put_node(txn, at, DIR_A, dir_node(INO_ROOT, 2, 210)); put_node(txn, at + 1, 52, file_node(stamp, "waits")));
 	struct batch_info info = propose(id);
 	struct txn *txn = begin_write(master);
 	version_t at = version_begin(txn);
@@ -902,7 +989,7 @@ Test(store_batch_cases, retention_keeps_the_bases_of_batches)
 	txn_abort(txn);
 	propose(id);
 	retire_all(master, current_of(master));
-	cr_expect_eq(state_of(master).horizon, 4, "the base moved on");
+	cr_expect_eq(state_of(master).horizon, current_of(master), "the base moved on");
 	commit(id);
 	retire_all(master, current_of(master));
 	cr_expect_eq(state_of(master).horizon, current_of(master));

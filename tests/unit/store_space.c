@@ -200,7 +200,7 @@ static uint32_t change_modes(struct store *store, ino_id from, ino_id to)
 {
 	struct batch_info info;
 	struct txn *txn = begin_write(store);
-	ok(batch_begin(txn, "", false, 1, &info));
+	ok(batch_begin(txn, "", 0, 1, &info));
 	for (ino_id ino = from; ino < to; ino++) {
 		struct record_key key = record_key_node(ino);
 		struct buffer bytes = BUFFER_INIT;

@@ -196,7 +196,7 @@ Test(store_verify, names_and_nodes_that_do_not_fit_are_found)
 	ino_id lonely = record_next_ino(txn), dir = record_next_ino(txn), missing = record_next_ino(txn), file = record_next_ino(txn);
 	put_node(txn, lonely, &(struct node){ .mode = S_IFREG | 0600, .nlink = 1 });
 	put_node(txn, dir, &(struct node){ .mode = S_IFDIR | 0700, .nlink = 2, .parent = lonely });
-	put_node(txn, file, &(struct node){ .mode = S_IFREG | 0600, .nlink = 1 });
+	put_node(txn, file, &(struct node){ .mode = S_IFREG | 0600, .nlink = 1, .content_version = version_begin(txn) + 1 });
 	put_name(txn, INO_ROOT, "nothing", missing, DT_REG);
 	put_name(txn, INO_ROOT, "dir", dir, DT_DIR);
 	put_name(txn, file, "under a file", file, DT_LNK);
@@ -207,4 +207,5 @@ Test(store_verify, names_and_nodes_that_do_not_fit_are_found)
 	expect_finding("but is no directory");
 	expect_finding("its name says that it is of another type");
 	expect_finding("directories in it");
+	expect_finding("was never given out");
 }
