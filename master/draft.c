@@ -359,6 +359,28 @@ int draft_bury(struct live *live, struct draft *d)
 	return ret;
 }
 
+int draft_show(struct live *live, ino_id ino)
+{
+	struct draft *d;
+	int ret = draft_get(live, ino, &d);
+	if (ret == 0)
+		ret = draft_begin(live, d);
+	if (ret == 0)
+		d->shown = true;
+	return ret;
+}
+
+int draft_unshow(struct live *live, ino_id ino)
+{
+	struct draft *d = draft_find(live, ino);
+	if (!d || !d->shown)
+		return 0;
+	d->shown = false;
+	int ret = draft_end(live, d);
+	draft_release(live, d);
+	return ret;
+}
+
 int draft_revive(struct live *live, struct draft *d)
 {
 	struct node node;
@@ -374,7 +396,7 @@ static bool draft_waits(const struct draft *d)
 {
 	bool being_written = d->writers && (d->changed || !d->recorded);
 	bool displaced = d->node.nlink != d->nlink_published && d->recorded && !d->changed;
-	return being_written || displaced || d->awaits_trial;
+	return being_written || displaced || d->awaits_trial || d->shown;
 }
 
 int draft_settle(struct live *live, struct draft *d)

@@ -604,6 +604,8 @@ static void job_decide(struct job *job, bool commit)
 		listener->published(listener->user, &info, (struct slice){ 0 });
 	if (listener->decided)
 		listener->decided(listener->user, job->info.proposed, commit, 0);
+	if (job->operation)
+		strict_decided(m, commit);
 	job_thaw(job);
 	job_aside(job);
 	job->told = job->operation;

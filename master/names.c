@@ -242,6 +242,52 @@ int names_publish(struct live *live, struct draft *d, struct node_time now)
 	return work_broken_by(live->work, ret);
 }
 
+int names_note(struct live *live, struct txn *txn, const struct draft *d, struct buffer *ret_noted)
+{
+	for (const struct draft_name *at = d->names; at; at = at->next) {
+		struct name name = { at->parent, { at->text, at->size } };
+		struct named named;
+		int ret = name_find(txn, live_view(live, txn), &name, &named);
+		if (ret < 0)
+			return ret;
+		buffer_add_be64(ret_noted, at->parent);
+		buffer_add_be64(ret_noted, named.child);
+		buffer_add_u8(ret_noted, named.type);
+		buffer_add_u8(ret_noted, (uint8_t)at->size);
+		buffer_add(ret_noted, at->text, at->size);
+	}
+	return ret_noted->failed ? -ENOMEM : 0;
+}
+
+static int each_noted(struct live *live, struct slice noted, bool show)
+{
+	struct reader r = reader_of(noted);
+	int ret = 0;
+	while (ret == 0 && reader_left(&r)) {
+		struct name name = { .parent = read_be64(&r) };
+		ino_id child = read_be64(&r);
+		uint8_t type = read_u8(&r);
+		name.text.size = read_u8(&r);
+		name.text.data = read_bytes(&r, name.text.size);
+		struct record_key key = key_of(live->work->writer, &name);
+		if (!show)
+			ret = live_drop(live, live->waiting, &key);
+		else
+			ret = child ? name_put(live, live->waiting, &key, child, type) : live_delete(live, live->waiting, &key);
+	}
+	return ret;
+}
+
+int names_show(struct live *live, struct slice noted)
+{
+	return each_noted(live, noted, true);
+}
+
+int names_unshow(struct live *live, struct slice noted)
+{
+	return each_noted(live, noted, false);
+}
+
 /* Names in the draft whose owner is another file: they come from an exchange (below), and are too rare to be moved about. */
 static int place_resolve(struct live *live, const struct name *name, struct place *place)
 {

@@ -44,4 +44,12 @@ int name_rename(struct live *, const struct name *from, const struct name *to, u
 /* The names that wait for a node become published; nlink_published counts them. The node's record is the caller's. */
 int names_publish(struct live *, struct draft *, struct node_time now);
 
+/*
+ * The names that a trial (strict.h) publishes are shown as before until it is decided: noted before, put back into the draft after it, and taken out of it when it is
+ * decided. These two in a write transaction, whose errors break it.
+ */
+int names_note(struct live *, struct txn *, const struct draft *, struct buffer *ret_noted);
+int names_show(struct live *, struct slice noted);
+int names_unshow(struct live *, struct slice noted);
+
 #endif

@@ -102,7 +102,7 @@ static int attributes_set(struct tree *t, uint64_t id, const struct stat *st, in
 	ino_id ino;
 	int ret = serve_node(t, id, &ino, NULL);
 	if (ret == 0)
-		ret = strict_node(t, ino, to_set & FUSE_SET_ATTR_SIZE);
+		ret = strict_node(t, ino, to_set & FUSE_SET_ATTR_SIZE, to_set & FUSE_SET_ATTR_SIZE && st->st_size == 0);
 	if (ret == 0 && to_set & FUSE_SET_ATTR_SIZE)
 		ret = st->st_size < 0 ? -EINVAL : file_truncate(t, ino, (uint64_t)st->st_size);
 	if (ret == 0 && to_set & ~FUSE_SET_ATTR_SIZE)

@@ -148,6 +148,8 @@ static int file_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode
 	if (ret < 0)
 		return ret;
 	ret = name_create(&t->live, &name, &node, &creator, waits, &ino);
+	if (ret == -EEXIST && !(fi->flags & O_EXCL))
+		ret = -ESTALE; /* a commit has brought it meanwhile: the kernel looks for it once more, and opens it */
 	if (ret == 0)
 		ret = draft_get(&t->live, ino, &d);
 	if (ret < 0) {
@@ -496,7 +498,7 @@ static int file_publish(struct tree *t, uint64_t id)
 		return 0;
 	if (d->incomplete && strict_concerns(t, ino))
 		return d->incomplete;
-	int ret = strict_file(t, ino);
+	int ret = strict_file(t, ino, d->edit && content_edit_size(d->edit) == 0);
 	if (ret == 0)
 		ret = live_change(live, 0, true, &txn);
 	return ret < 0 ? ret : draft_publish(live, d);

@@ -155,7 +155,7 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *text, struct nod
 	ino_id ino = 0;
 	int ret = name_given(req, parent, text, true, &name);
 	if (ret == 0)
-		ret = strict_name(tree_of(req), name.parent);
+		ret = strict_name(tree_of(req), name.parent, false);
 	if (ret == 0)
 		ret = name_create(&tree_of(req)->live, &name, node, &creator, false, &ino);
 	reply_entry(req, &name, ino, ret);
@@ -217,7 +217,9 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 	if (ret == 0)
 		ret = serve_node(tree_of(req), id, &ino, NULL);
 	if (ret == 0 && !strict_waits(tree_of(req), ino))
-		ret = strict_name(tree_of(req), name.parent);
+		ret = strict_name(tree_of(req), name.parent, false);
+	if (ret == 0)
+		ret = strict_node(tree_of(req), ino, false, false); /* it may have another name in a two-phase directory */
 	if (ret == 0)
 		ret = name_link(&tree_of(req)->live, &name, ino);
 	reply_entry(req, &name, ino, ret);
@@ -233,7 +235,10 @@ static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, st
 	int ret = name_given(req, parent, text, true, ret_name);
 	if (ret == 0)
 		ret = find(t, ret_name, &ino);
-	return ret < 0 || strict_waits(t, ino) ? ret : strict_name(t, ret_name->parent);
+	if (ret < 0 || strict_waits(t, ino))
+		return ret;
+	ret = strict_name(t, ret_name->parent, true);
+	return ret < 0 || !ino ? ret : strict_node(t, ino, false, true);
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *text)
@@ -265,25 +270,36 @@ void serve_renamed(struct tree *t, const struct name *from, const struct name *t
 		known_moved(&t->known, back, name_place(txn, to), name_place(txn, from));
 }
 
+/* The names of a new file that is still being written wait for it. */
+static int rename_asks(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id other, bool exchange)
+{
+	if (strict_waits(t, moved) || (exchange && strict_waits(t, other)))
+		return 0;
+	int ret = strict_name(t, from->parent, false);
+	if (ret == 0)
+		ret = strict_name(t, to->parent, false);
+	if (ret == 0 && moved)
+		ret = strict_node(t, moved, false, false);
+	return ret < 0 || !other ? ret : strict_node(t, other, false, false);
+}
+
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t new_parent, const char *new_text, unsigned flags)
 {
 	struct tree *t = tree_of(req);
 	struct name from, to;
-	ino_id moved = 0, back = 0;
+	ino_id moved = 0, other = 0;
 	int ret = name_given(req, parent, text, true, &from);
 	if (ret == 0)
 		ret = name_given(req, new_parent, new_text, true, &to);
 	if (ret == 0)
 		ret = find(t, &from, &moved);
-	if (ret == 0 && flags & RENAME_EXCHANGE)
-		ret = find(t, &to, &back);
-	if (ret == 0 && !strict_waits(t, moved) && !strict_waits(t, back))
-		ret = strict_name(t, from.parent);
-	if (ret == 0 && !strict_waits(t, moved) && !strict_waits(t, back))
-		ret = strict_name(t, to.parent);
+	if (ret == 0)
+		ret = find(t, &to, &other);
+	if (ret == 0)
+		ret = rename_asks(t, &from, &to, moved, other, flags & RENAME_EXCHANGE);
 	if (ret == 0)
 		ret = name_rename(&t->live, &from, &to, flags);
 	if (ret == 0)
-		serve_renamed(t, &from, &to, moved, back);
+		serve_renamed(t, &from, &to, moved, flags & RENAME_EXCHANGE ? other : 0);
 	serve_reply(req, ret);
 }

@@ -104,7 +104,7 @@ static int xattr_set(fuse_req_t req, uint64_t id, const char *name, struct slice
 	if (ret == 0 && policy && !policy_value_valid(value))
 		ret = -EINVAL;
 	if (ret == 0)
-		ret = strict_node(tree_of(req), ino, false);
+		ret = policy ? 0 : strict_node(tree_of(req), ino, false, false); /* a way out must not need a vote */
 	if (ret == 0)
 		ret = live_change(live, XATTR_CHANGE_BYTES + value.size, false, &txn);
 	if (ret == 0)
@@ -154,8 +154,8 @@ void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 {
 	ino_id ino;
 	int ret = serve_node(tree_of(req), id, &ino, NULL);
-	if (ret == 0)
-		ret = strict_node(tree_of(req), ino, false);
+	if (ret == 0 && strcmp(name, POLICY_XATTR) != 0)
+		ret = strict_node(tree_of(req), ino, false, true);
 	policy_changed(tree_of(req)->mount->policy);
 	if (ret == 0)
 		ret = xattr_remove(&tree_of(req)->live, ino, name);

@@ -25,7 +25,7 @@
 
 /* --- the beginning */
 
-static int trial_begin(struct master_mount *m)
+static int trial_begin(struct master_mount *m, bool frees)
 {
 	struct live *live = &m->main.live;
 	struct batch_info info;
@@ -34,10 +34,10 @@ static int trial_begin(struct master_mount *m)
 	if (m->parked_count)
 		serve_commit(m);
 	if (ret == 0)
-		ret = work_change(&m->work, 0, true, &txn);
+		ret = work_change(&m->work, 0, frees, &txn);
 	struct node_time now = time_now();
 	if (ret == 0)
-		ret = batch_begin(txn, "", BATCH_TRANSIENT | BATCH_OPERATION, now.seconds * 1000000000 + now.nanoseconds, &info);
+		ret = batch_begin(txn, "", BATCH_TRANSIENT | BATCH_OPERATION | (frees ? BATCH_FREES : 0), now.seconds * 1000000000 + now.nanoseconds, &info);
 	if (ret < 0)
 		return ret;
 	m->strict.trial = true;
@@ -53,14 +53,14 @@ static bool busy(const struct master_mount *m)
 	return m->job || m->jobs || m->strict.batch;
 }
 
-static int begin(struct tree *t, enum publish_method method)
+static int begin(struct tree *t, enum publish_method method, bool frees)
 {
 	struct master_mount *m = t->mount;
 	if (method != PUBLISH_TWO_PHASE || m->strict.trial)
 		return 0;
 	if (m->ending)
 		return -ECANCELED; /* nobody can be asked any more */
-	return busy(m) ? DEFERRED : trial_begin(m);
+	return busy(m) ? DEFERRED : trial_begin(m, frees);
 }
 
 /* A new file that is still being written is judged when it is closed, whatever its name is by then. */
@@ -77,13 +77,13 @@ static int names_method(struct tree *t, ino_id directory, enum publish_method *r
 	return ret < 0 ? ret : policy_of_directory(t->mount->policy, &t->live, txn, directory, ret_method);
 }
 
-int strict_name(struct tree *t, ino_id directory)
+int strict_name(struct tree *t, ino_id directory, bool frees)
 {
 	enum publish_method method;
 	if (t->batch)
 		return 0;
 	int ret = names_method(t, directory, &method);
-	return ret < 0 ? ret : begin(t, method);
+	return ret < 0 ? ret : begin(t, method, frees);
 }
 
 bool strict_concerns_names(struct tree *t, ino_id directory)
@@ -105,19 +105,33 @@ bool strict_concerns(struct tree *t, ino_id ino)
 	return !t->batch && file_method(t, ino, &method) == 0 && method == PUBLISH_TWO_PHASE;
 }
 
-int strict_file(struct tree *t, ino_id ino)
+static int note_names(struct tree *t, ino_id ino)
+{
+	struct strict *s = &t->mount->strict;
+	const struct draft *d = draft_find(&t->live, ino);
+	struct txn *txn;
+	if (!d || !d->names)
+		return 0;
+	s->published = ino;
+	int ret = live_read(&t->live, &txn);
+	return ret < 0 ? ret : names_note(&t->live, txn, d, &s->names);
+}
+
+int strict_file(struct tree *t, ino_id ino, bool frees)
 {
 	enum publish_method method;
 	if (t->batch)
 		return 0;
 	int ret = file_method(t, ino, &method);
 	if (ret == 0)
-		ret = begin(t, method);
-	t->mount->strict.content |= t->mount->strict.trial;
-	return ret;
+		ret = begin(t, method, frees);
+	if (ret < 0 || !t->mount->strict.trial)
+		return ret;
+	t->mount->strict.content = true;
+	return note_names(t, ino);
 }
 
-int strict_node(struct tree *t, ino_id ino, bool content)
+int strict_node(struct tree *t, ino_id ino, bool content, bool frees)
 {
 	struct txn *txn;
 	struct node node;
@@ -131,9 +145,9 @@ int strict_node(struct tree *t, ino_id ino, bool content)
 	if (ret < 0)
 		return ret;
 	if (S_ISDIR(node.mode))
-		return strict_name(t, ino);
+		return strict_name(t, ino, frees);
 	ret = file_method(t, ino, &method);
-	return ret < 0 ? ret : begin(t, method);
+	return ret < 0 ? ret : begin(t, method, frees);
 }
 
 /* --- the answer */
@@ -261,11 +275,8 @@ static int undo_node(struct live *live, ino_id ino, version_t content_version)
 	return 0;
 }
 
-/*
- * If there is no room to write even what takes things away, only a new start gets out of it. Who waits for a content that is refused hears of it when the kernel has
- * forgotten it; the helper may have to wait for others' locks until then, so they are not kept waiting for the answer.
- */
-static void undo(struct master_mount *m, int error)
+/* If there is no room to write even what takes things away, only a new start gets out of it. */
+static void undo(struct master_mount *m)
 {
 	struct strict *s = &m->strict;
 	struct live *live = &m->main.live;
@@ -273,14 +284,13 @@ static void undo(struct master_mount *m, int error)
 	struct reader nodes = reader_of(buffer_slice(&s->nodes));
 	struct txn *txn;
 	int ret = work_change(&m->work, 0, true, &txn);
-	version_t refused = ret == 0 ? batch_content_version(txn, batch_draft(s->batch)) : VERSION_NONE;
+	version_t trial = ret == 0 ? batch_content_version(txn, batch_draft(s->batch)) : VERSION_NONE;
 	while (ret == 0 && reader_left(&nodes))
-		ret = undo_node(live, read_be64(&nodes), refused);
+		ret = undo_node(live, read_be64(&nodes), trial);
 	work_broken_by(&m->work, ret);
 	if (ret == 0 && s->content) {
 		undone_from(&m->main, txn, batch_draft(s->batch), &notices); /* an error is a stale cache */
-		notices_send(&m->main, &notices, s->request, error_heard(error));
-		s->request = NULL;
+		notices_send(&m->main, &notices, NULL, 0);
 	}
 	batches_let_go(m, s->batch);
 }
@@ -292,8 +302,44 @@ static void trial_over(struct master_mount *m)
 	live->finished_draft = live->base = VERSION_NONE;
 }
 
+/*
+ * Until the decision the mount shows a new file under its names, as before. If there is no room for that it has them again afterwards.
+ */
+static void show(struct master_mount *m)
+{
+	struct strict *s = &m->strict;
+	struct live *live = &m->main.live;
+	struct txn *txn;
+	if (!s->published || work_change(&m->work, 0, true, &txn) < 0)
+		return;
+	live->finished_draft = batch_draft(s->batch);
+	live->base = txn_state(txn)->current;
+	int ret = draft_show(live, s->published);
+	live->finished_draft = live->base = VERSION_NONE;
+	if (ret == 0)
+		ret = names_show(live, buffer_slice(&s->names));
+	s->shown = true;
+	work_broken_by(&m->work, ret);
+}
+
+static void unshow(struct master_mount *m)
+{
+	struct strict *s = &m->strict;
+	struct live *live = &m->main.live;
+	struct txn *txn;
+	if (!s->shown)
+		return;
+	int ret = work_change(&m->work, 0, true, &txn);
+	if (ret == 0)
+		ret = names_unshow(live, buffer_slice(&s->names));
+	if (ret == 0)
+		ret = draft_unshow(live, s->published);
+	work_broken_by(&m->work, ret);
+}
+
 void strict_fini(struct strict *s)
 {
+	buffer_fini(&s->names);
 	buffer_fini(&s->nodes);
 	buffer_fini(&s->times);
 }
@@ -314,18 +360,40 @@ static void done(struct master_mount *m)
 		serve_times_moved(&m->main, read_be64(&times));
 }
 
+void strict_decided(struct master_mount *m, bool committed)
+{
+	m->strict.decided = true;
+	unshow(m);
+	if (committed)
+		done(m);
+	else
+		undo(m);
+	policy_changed(m->policy);
+}
+
+/*
+ * Who waits for a content that is refused hears of it when the kernel has forgotten it. The helper may have to wait for others' locks until then, so they are not
+ * kept waiting for the answer.
+ */
+static void answer_behind_notices(struct master_mount *m, int error)
+{
+	struct buffer none = BUFFER_INIT;
+	notices_send(&m->main, &none, m->strict.request, error_heard(error));
+	m->strict.request = NULL;
+}
+
 /* Those who ask and those who nobody asks for have their turns in turn. */
 static void committed(void *user, const struct batch_outcome *outcome)
 {
 	struct master_mount *m = user;
 	struct strict *s = &m->strict;
 	bool asked = !s->settles;
-	if (outcome->error < 0)
-		undo(m, outcome->error);
+	if (!s->decided) /* it did not come to that */
+		strict_decided(m, false);
+	if (outcome->error < 0 && s->content)
+		answer_behind_notices(m, outcome->error);
 	else
-		done(m);
-	policy_changed(m->policy);
-	answer(m, outcome->error);
+		answer(m, outcome->error);
 	strict_clear(s);
 	if (asked)
 		strict_settle(m);
@@ -341,12 +409,15 @@ void strict_end(struct master_mount *m)
 	trial_over(m);
 	int ret = s->request || s->settles ? note_nodes(m) : 0;
 	if (ret == 1 && s->doomed) {
-		undo(m, -EIO);
+		undo(m);
 		strict_clear(s);
 		return;
 	}
 	if (ret == 1) {
-		batches_commit(m, s->batch, &m->publish.options.strict, committed, m);
+		uint32_t batch = s->batch;
+		batches_commit(m, batch, &m->publish.options.strict, committed, m);
+		if (s->batch == batch)
+			show(m);
 		return;
 	}
 	if (ret < 0)
@@ -378,7 +449,7 @@ static int settle(struct master_mount *m, struct draft *d)
 {
 	struct live *live = &m->main.live;
 	struct txn *txn;
-	int ret = strict_file(&m->main, d->ino); /* no trial, if it has left that directory meanwhile */
+	int ret = strict_file(&m->main, d->ino, d->incomplete); /* no trial, if it has left that directory meanwhile */
 	if (ret == 0)
 		ret = live_change(live, 0, true, &txn);
 	if (ret == 0) {

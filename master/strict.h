@@ -30,6 +30,10 @@ struct strict {
 	uint64_t id;                    /* whose attributes, or (an entry) which inode */
 	struct strict_name_kept from, to;
 	ino_id moved, back;             /* renamed; 0: it was no rename */
+	ino_id published;               /* a new file, which goes on being shown with the names that it had */
+	struct buffer names;            /* (names_note) */
+	bool shown;
+	bool decided;
 	struct buffer nodes;            /* be64 each: what it has changed, */
 	struct buffer times;            /* and directories whose times the kernel does not know */
 	bool awaiting;                  /* there may be files that await a trial (draft.h) */
@@ -40,12 +44,12 @@ void strict_fini(struct strict *);
 
 /*
  * Called by a handler before it changes a name in a directory, a node's attributes, or (strict_file) publishes a file's content. 0: go on, perhaps on trial from now on.
- * DEFERRED: the request is to be served again later.
+ * DEFERRED: the request is to be served again later. 'frees': as for txn_admit.
  */
-int strict_name(struct tree *, ino_id directory);
+int strict_name(struct tree *, ino_id directory, bool frees);
 bool strict_waits(struct tree *, ino_id); /* names of this one can be changed without asking */
-int strict_node(struct tree *, ino_id, bool content); /* 'content': its size, too */
-int strict_file(struct tree *, ino_id);
+int strict_node(struct tree *, ino_id, bool content, bool frees); /* 'content': its size, too */
+int strict_file(struct tree *, ino_id, bool frees);
 
 /* Is its content judged when it is closed? Are names in this directory? */
 bool strict_concerns(struct tree *, ino_id);
@@ -63,6 +67,9 @@ bool strict_hold_renamed(struct tree *, const struct name *from, const struct na
 
 /* A directory's times have moved. True: on trial, the kernel is told when it is decided. */
 bool strict_hold_times(struct tree *, ino_id directory);
+
+/* What was on trial is decided: before anything else can be done to it. The answer follows when that is announced. */
+void strict_decided(struct master_mount *, bool committed);
 
 /* The handler has returned. */
 void strict_end(struct master_mount *);

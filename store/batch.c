@@ -27,7 +27,7 @@
 #define ABORTED_AT_START "the master was restarted before the decision"
 
 /* In its row, beside enum batch_flags. */
-enum { BATCH_MOVES = 4, BATCH_FLAGS = 7 };
+enum { BATCH_MOVES = 8, BATCH_FLAGS = 15 };
 
 /* --- rows */
 
@@ -63,7 +63,8 @@ static void text_decode(struct reader *r, size_t max, char *ret_text)
 static void info_encode(const struct batch_info *info, struct buffer *b)
 {
 	buffer_add_u8(b, (uint8_t)info->state);
-	buffer_add_u8(b, (uint8_t)(info->transient * BATCH_TRANSIENT | info->operation * BATCH_OPERATION | info->moves * BATCH_MOVES));
+	buffer_add_u8(b, (uint8_t)(info->transient * BATCH_TRANSIENT | info->operation * BATCH_OPERATION | info->frees * BATCH_FREES |
+				 info->moves * BATCH_MOVES));
 	buffer_add_varint(b, info->base);
 	buffer_add_varint(b, info->reserved);
 	buffer_add_be64(b, (uint64_t)info->begun_ns);
@@ -89,6 +90,7 @@ static int info_decode(uint32_t id, struct slice value, struct batch_info *ret_i
 	uint8_t flags = read_u8(&r);
 	info.transient = flags & BATCH_TRANSIENT;
 	info.operation = flags & BATCH_OPERATION;
+	info.frees = flags & BATCH_FREES;
 	info.moves = flags & BATCH_MOVES;
 	info.base = read_varint(&r);
 	info.reserved = read_varint(&r);
@@ -273,6 +275,7 @@ int batch_begin(struct txn *txn, const char *name, unsigned flags, int64_t begun
 	struct batch_info info = { .state = BATCH_OPEN, .base = txn->state.current, .begun_ns = begun_ns };
 	info.transient = flags & BATCH_TRANSIENT;
 	info.operation = flags & BATCH_OPERATION;
+	info.frees = flags & BATCH_FREES;
 	int error = may_begin(txn, name);
 	if (!error)
 		error = next_id(txn, &info.id);
@@ -348,7 +351,7 @@ int batch_admit(struct txn *txn, uint32_t id)
 	int error = batch_get(txn, id, &info);
 	if (!error && info.state != BATCH_PROPOSED)
 		error = count_rows(txn, batch_draft(id), &info.records, &info.row_bytes);
-	return error ? error : space_admit_scattered(txn, info.row_bytes, RECORD_LEAVES * (info.records + 1));
+	return error ? error : space_admit_scattered(txn, info.row_bytes, RECORD_LEAVES * (info.records + 1), info.frees);
 }
 
 /* --- on top of the current version */

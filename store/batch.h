@@ -31,6 +31,7 @@ struct batch_info {
 	enum batch_state state;
 	bool transient;          /* dropped when the store is opened */
 	bool operation;          /* of one operation of the live tree itself: what waits in the live draft does not stand against it */
+	bool frees;              /* and one that gives room back in the end: it may use the reserve (txn_admit) */
 	version_t base;
 	version_t reserved;      /* a number that no other version gets (R1.1): the content_version of what it writes */
 	version_t proposed;      /* the number, while PROPOSED */
@@ -65,7 +66,7 @@ static inline uint32_t batch_of(version_t draft)
 	return UINT32_MAX - (uint32_t)((draft - VERSION_DRAFT_FIRST) / 2);
 }
 
-enum batch_flags { BATCH_TRANSIENT = 1, BATCH_OPERATION = 2 };
+enum batch_flags { BATCH_TRANSIENT = 1, BATCH_OPERATION = 2, BATCH_FREES = 4 };
 /* On top of the current version; what is pending is not in it. -ENAMETOOLONG; -EUSERS: there are BATCHES_MAX; -EEXIST: a name that another one has ("" may be
  * had by many). */
 int batch_begin(struct txn *, const char *name, unsigned flags, int64_t begun_ns, struct batch_info *ret_info);

@@ -128,7 +128,7 @@ void space_deleted(struct txn *, enum row, size_t key_bytes, size_t value_bytes)
 /* As txn_admit, for a step that takes things away and changes at most so many leaves of the tree. */
 int space_admit_leaves(struct txn *, uint64_t leaves);
 /* As txn_admit, for a step that writes 'bytes' all over the tree, in that many leaves. */
-int space_admit_scattered(struct txn *, size_t bytes, uint64_t leaves);
+int space_admit_scattered(struct txn *, size_t bytes, uint64_t leaves, bool frees);
 /* If free pages stand in too many lists: join them, in a transaction of its own. */
 void space_join(struct store *);
 bool space_ripens(const struct txn *); /* what it frees is badly needed */

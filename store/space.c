@@ -458,9 +458,9 @@ int space_admit_leaves(struct txn *txn, uint64_t leaves)
 	return admit(txn, &(struct ask){ .leaves = leaves, .frees = true });
 }
 
-int space_admit_scattered(struct txn *txn, size_t bytes, uint64_t leaves)
+int space_admit_scattered(struct txn *txn, size_t bytes, uint64_t leaves, bool frees)
 {
-	return admit(txn, &(struct ask){ .bytes = bytes, .leaves = leaves });
+	return admit(txn, &(struct ask){ .bytes = bytes, .leaves = leaves, .frees = frees });
 }
 
 static int compare_lengths(const void *a, const void *b)

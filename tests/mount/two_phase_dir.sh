@@ -104,7 +104,8 @@ check "stores through a mapping" eval '"$build/lib/map_store" "$M/strict/mapped"
 was=$(aborted) && check "some that are refused" "$build/lib/map_store" "$M/strict/mapped" BAD
 check "history has it" await 10 eval '[ "$(aborted)" = $((was + 1)) ]'
 check "the content is as before" as_before strict/mapped "after "
-check "files that await their turn can be removed" eval 'for i in 1 2 3 4 5; do "$build/lib/map_store" "$M/strict/mapped" "$i" && rm "$M/strict/mapped" && put strict/mapped x || exit; done'
+removed_at_once() { local i; for i in 1 2 3 4 5; do "$build/lib/map_store" "$M/strict/mapped" "$i" && rm "$M/strict/mapped" && put strict/mapped x || return; done; }
+check "files that await their turn can be removed" removed_at_once
 check "and moved out" eval 'touch "$M/strict/moves" && mv "$M/strict/moves" "$M/lax/" && await 10 test -e "$S1/lax/moves"'
 equal
 
@@ -145,6 +146,29 @@ check "a thread that closes what another one has opened" perl -Mthreads -MPOSIX 
 	$! == 125 or die $!;' "$M/strict/thread"
 equal
 
+step "while a new file waits for the answer it is there as before"
+kill -STOP "$(pid slave1)"
+cp "$T/content" "$M/strict/waits" 2>"$T/late" & late=$!
+check "it is" await 1 eval '[ -n "$(find "$M/strict" -name waits)" ]'
+await 1 eval 'drsfs status | grep -q "is being agreed upon"'
+check "it can be looked at" test -e "$M/strict/waits"
+check "it is listed" eval 'find "$M/strict" -name waits | grep -q .'
+check "and read" cmp "$T/content" "$M/strict/waits"
+echo more >>"$M/strict/waits" & more=$!
+kill -CONT "$(pid slave1)"
+check "it is closed well" wait $late
+check "who wanted to write has waited" wait $more
+check "both are there" eval 'cluster wait && [ "$(cat "$S1/strict/waits")" = "$(cat "$T/content"; echo more)" ]'
+kill -STOP "$(pid slave1)"
+cp "$T/content" "$M/strict/waits-in-vain" 2>"$T/late" & late=$!
+check "one that nobody answers about is there for as long" await 1 eval '[ -e "$M/strict/waits-in-vain" ]'
+check "until time is up" eval 'exits 1 wait $late && grep -q "Connection timed out" "$T/late"'
+check "then it is not" eval '[ ! -e "$M/strict/waits-in-vain" ] && [ -z "$(find "$M/strict" -name "waits-in*")" ]'
+kill -CONT "$(pid slave1)"
+check "it is back" await 20 eval 'put strict/a better'
+check "nor on slaves" nowhere strict/waits-in-vain
+equal
+
 step "names of files that are being written"
 held_open() { # held_open PATH TEXT COMMAND…: write TEXT, run the command, write TEXT again, close
 	perl -e '
@@ -171,6 +195,25 @@ check "a refused link" refused 'Operation canceled' held_open "$M/strict/needed"
 check "what was written meanwhile is there" eval 'everywhere strict/needed "$(printf "good\ngood")" && [ "$(stat -c %h "$M/strict/needed")" = 1 ]'
 equal
 
+step "a slave whose check refuses what went one phase"
+put lax/fine fine && ln "$M/strict/a" "$M/lax/link"
+check "it agrees" put strict/a better
+mv "$T/check" "$T/strict-check"
+printf '#!/bin/sh\n[ ! -e "$DRSFS_TREE/lax/wrong" ] || { echo "wrong is there"; exit 1; }\nexec "%s"\n' "$T/strict-check" >"$T/check" && chmod +x "$T/check"
+echo x >"$M/lax/wrong"
+check "it stays where it is" await 10 eval 'drsfs status --state "$T/state/slave2" | grep -q "wrong is there"'
+check "it agrees to nothing meanwhile" refused 'Operation canceled' put strict/a later
+check "the directory can be made one-phase without being asked" setfattr -n user.drsfs.publish -v one-phase "$M/strict"
+check "and two-phase again" setfattr -n user.drsfs.publish -v two-phase "$M/strict"
+rm "$M/lax/wrong"
+check "what was wrong is mended" cluster wait
+check "it agrees again" put strict/a better
+kill -STOP "$(pid slave1)"
+check "a name elsewhere of a file in the directory counts for it, too" refused 'Connection timed out' rm "$M/lax/link"
+kill -CONT "$(pid slave1)"
+check "it is back" await 20 eval 'rm "$M/lax/link"'
+equal
+
 step "other directories go on as ever"
 setfattr -n user.drsfs.publish -v one-phase "$M/strict/sub"
 check "one-phase below two-phase" put strict/sub/loose fine
@@ -195,7 +238,8 @@ for i in 1 2 3; do
 	put lax/live-$i x
 done
 for i in "${writers[@]}"; do check "a writer ends well" wait "$i"; done
-check "the last of each is there" eval 'for i in 1 2 3 4; do as_before strict/file-$i $i-25 || exit; done'
+all_there() { local i; for i in 1 2 3 4; do as_before strict/file-$i $i-25 || return; done; }
+check "the last of each is there" all_there
 equal
 
 step "the master is killed in the middle"
