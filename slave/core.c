@@ -30,6 +30,7 @@
  *   prepare, from a newer version  OutOfSync, pull        OutOfSync, WAITING: pull now   end, OutOfSync  end, OutOfSync  end, OutOfSync
  *   prepare, of own version or
  *     below, or from below own     Nak                    Nak                            end, Nak        end, Nak        end, Nak
+ *   prepare, from the proposed one (above)                (above)                        (above)         (above)         COMMITTING, OutOfSync
  *   prepare, the same again        -                      -                              time anew       time anew       time anew, Ack
  *   prepare, another               -                      -                              end, STAGING    end, STAGING    end, STAGING
  *   all is here                    -                      -                              CHECKING        -               -
@@ -464,6 +465,14 @@ static void on_prepare(struct slave_core *s, const struct event *e, struct actio
 		s->prepare_due = e->now + e->timeout_ms + PREPARED_GRACE_MS;
 		if (s->work == WORK_PREPARED)
 			answer(s, &s->proposed, PREPARE_ACK, 0, out);
+		return;
+	}
+	if (s->work == WORK_PREPARED && same(s, &s->proposed, &e->previous)) {
+		/* The master has gone on from it: the link was faster than the heartbeat that tells so. */
+		learn(s, &e->previous);
+		answer(s, &e->version, PREPARE_OUT_OF_SYNC, 0, out);
+		commit_prepared(s, e->now, out);
+		s->proposed = e->version;
 		return;
 	}
 	if (is_preparing(s))

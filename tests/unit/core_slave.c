@@ -1009,6 +1009,19 @@ Test(participant, R4_5_another_prepare_takes_its_place, .init = begin_prepared, 
 	the(ACTION_PULL);
 }
 
+Test(participant, the_next_prepare_tells_the_commit, .init = begin_prepared, .fini = end)
+{
+	prepare(9, 8);
+	cr_assert(eq(u64, number(&the(ACTION_COMMIT_PREPARED)->version), 8));
+	expect_answer(9, PREPARE_OUT_OF_SYNC, 0);
+	cr_assert(zero(sz, count_of(ACTION_UNPREPARE)));
+	cr_assert(zero(sz, count_of(ACTION_PULL)));
+	durable(8);
+	cr_assert(eq(u64, number(&the(ACTION_REPORT)->version), 8));
+	prepare(9, 8);
+	the(ACTION_STAGE);
+}
+
 Test(participant, R4_5_an_older_prepare_ends_it_as_well, .init = begin_prepared, .fini = end)
 {
 	prepare(7, 6);
