@@ -39,6 +39,7 @@ struct config {
 	bool sync_close;               /* master: close() returns when the change is durable and announced */
 	bool wait_master;              /* slave: do not mount before the replica is as new as the master's (else: serve what is cached) */
 	bool wait_first;               /* slave: do not mount before there is a first complete replica (default) */
+	bool inotify;                  /* slave: programs that watch the mount get events */
 	bool background;               /* -d */
 	bool allow_other;
 	int log_level;                 /* 3 … 7 */

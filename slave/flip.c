@@ -163,9 +163,9 @@ static bool same_mtime(const struct node *a, const struct node *b)
 static int both_nodes(struct flip *f, ino_id ino, struct node *ret_old, struct node *ret_new)
 {
 	*ret_old = *ret_new = (struct node){ 0 };
-	int error = visit_inode(f->txn, f->old, ino, ret_old);
+	int error = visit_inode(f->txn, f->old, ino, ret_old, NULL);
 	if (error == 0 || error == -ENOENT)
-		error = visit_inode(f->txn, f->new, ino, ret_new);
+		error = visit_inode(f->txn, f->new, ino, ret_new, NULL);
 	return error == -ENOENT ? 0 : error;
 }
 
@@ -253,7 +253,7 @@ static int leave_place(struct flip *f, const struct record_key *key)
 	if (error == 0)
 		error = name_decode(value, &child, &type);
 	if (error == 0)
-		error = visit_inode(f->txn, f->old, child, &node);
+		error = visit_inode(f->txn, f->old, child, &node, NULL);
 	if (error == 0)
 		nodes_drop_place(f->mount->nodes, node_id_of(child, node_content_version(&node)),
 				 (struct node_place){ record_key_ino(key), record_key_cookie(key) });
@@ -446,7 +446,9 @@ int slave_mount_flip(struct slave_mount *m)
 
 	if (error < 0)
 		return error;
+	echo_flip_begin(m->echo);
 	error = flip(&f);
+	echo_flip_end(m->echo);
 	txn_park(f.txn);
 	return error;
 }

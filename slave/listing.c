@@ -53,17 +53,19 @@ static int add_plain(struct listing *l, const char *name, ino_id ino, uint8_t ty
 	return 1;
 }
 
-static int add_plus(struct listing *l, const char *name, ino_id ino, uint8_t type, uint64_t position)
+static int add_plus(struct listing *l, const char *name, ino_id ino, uint8_t type, uint64_t position, version_t name_at)
 {
 	struct fuse_entry_param entry = { .attr = { .st_ino = ino, .st_mode = DTTOIF(type) } };
 	char *at = l->bytes + l->used;
+	version_t node_at;
 	struct node node;
 
 	if (fuse_add_direntry_plus(l->request, NULL, 0, name, &entry, (off_t)position) > l->size - l->used)
 		return 0;
 	/* '.' and '..' are not looked up: for them, and for a node that cannot be given, there is the name only. */
-	if (position > POSITION_PARENT && visit_inode(l->visit->txn, l->visit->view, ino, &node) == 0) {
-		int error = visit_give(l->visit, ino, &node, (struct node_place){ l->dir, position }, &entry);
+	if (position > POSITION_PARENT && visit_inode(l->visit->txn, l->visit->view, ino, &node, &node_at) == 0) {
+		int error = visit_give(l->visit, ino, &node, name_at > node_at ? name_at : node_at, (struct node_place){ l->dir, position },
+				       &entry);
 
 		if (error < 0 && error != -DRS_ECORRUPT)
 			return error;
@@ -73,13 +75,13 @@ static int add_plus(struct listing *l, const char *name, ino_id ino, uint8_t typ
 	return 1;
 }
 
-static int add(struct listing *l, const char *name, ino_id ino, uint8_t type, uint64_t position)
+static int add(struct listing *l, const char *name, ino_id ino, uint8_t type, uint64_t position, version_t name_at)
 {
 	if (position != l->run) {
 		l->run = position;
 		l->run_begin = l->used;
 	}
-	int added = l->plus ? add_plus(l, name, ino, type, position) : add_plain(l, name, ino, type, position);
+	int added = l->plus ? add_plus(l, name, ino, type, position, name_at) : add_plain(l, name, ino, type, position);
 	if (added == 0 && l->run_begin > 0)
 		take_back(l, l->run_begin);
 	return added;
@@ -107,7 +109,7 @@ static int add_names(struct listing *l, struct record_cursor *cursor, uint64_t a
 			break;
 		memcpy(name, text.data, text.size);
 		name[text.size] = 0;
-		added = add(l, name, ino, type, record_key_cookie(&key));
+		added = add(l, name, ino, type, record_key_cookie(&key), at);
 	}
 	return added < 0 ? added : error < 0 ? error : 0;
 }
@@ -117,9 +119,9 @@ static int add_dots(struct listing *l, const struct node *dir, uint64_t after)
 	int added = 1;
 
 	if (after < POSITION_SELF)
-		added = add(l, ".", l->dir, DT_DIR, POSITION_SELF);
+		added = add(l, ".", l->dir, DT_DIR, POSITION_SELF, 0);
 	if (added > 0 && after < POSITION_PARENT)
-		added = add(l, "..", dir->parent ? dir->parent : l->dir, DT_DIR, POSITION_PARENT);
+		added = add(l, "..", dir->parent ? dir->parent : l->dir, DT_DIR, POSITION_PARENT, 0);
 	return added;
 }
 

@@ -17,6 +17,7 @@
 
 #include "drsfs/buffer.h"
 #include "drsfs/error.h"
+#include "drsfs/log.h"
 #include "drsfs/mountpoint.h"
 #include "slave/serve.h"
 
@@ -95,6 +96,8 @@ static int build(struct slave_mount *m, const struct slave_mount_options *o)
 		error = new_reader(m->store, &m->flip_txn);
 	if (error == 0)
 		error = new_servers(m, threads_count(o));
+	if (error == 0 && o->inotify && !o->version)
+		error = echo_new(m, &m->echo);
 	return error;
 }
 
@@ -109,6 +112,7 @@ int slave_mount_new(struct store *store, const struct slave_mount_options *o, vo
 	m->fixed = o->version;
 	m->ended = ended;
 	m->user = user;
+	m->echoed = UINT64_MAX;
 	init_gate(&m->gate);
 	caution_init(&m->caution);
 	int error = build(m, o);
@@ -125,6 +129,7 @@ void slave_mount_free(struct slave_mount *m)
 	if (!m)
 		return;
 	slave_mount_stop(m);
+	echo_free(m->echo);
 	for (unsigned i = 0; i < m->servers_count; i++) {
 		txn_abort(m->servers[i].txn);
 		buffer_fini(&m->servers[i].reply);
@@ -252,6 +257,19 @@ static int mount_session(struct slave_mount *m)
 	return 0;
 }
 
+/* Without it everything else works. */
+static void start_echo(struct slave_mount *m)
+{
+	if (!m->echo)
+		return;
+	m->echoed = m->shown;
+	int error = echo_start(m->echo);
+	if (error == 0)
+		return;
+	m->echoed = UINT64_MAX;
+	log_notice("no inotify events on %s: %s", m->mountpoint, error_text(error));
+}
+
 int slave_mount_start(struct slave_mount *m)
 {
 	int error = mountpoint_prepare(m->mountpoint);
@@ -267,6 +285,7 @@ int slave_mount_start(struct slave_mount *m)
 		return error;
 	}
 	raise_read_ahead(m->mountpoint); /* is answered by the threads: the mount works */
+	start_echo(m);
 	return 0;
 }
 
@@ -279,6 +298,7 @@ void slave_mount_stop(struct slave_mount *m)
 	if (m->mounted)
 		fuse_session_unmount(m->session);
 	m->mounted = false;
+	echo_stop(m->echo);
 	fuse_session_destroy(m->session);
 	m->session = NULL;
 }

@@ -197,6 +197,8 @@ static int place_add(struct entry *entry, struct node_place place)
 {
 	struct places *p = entry->more;
 
+	if (place.parent == 0)
+		return 0;
 	if (entry->place.parent == 0) {
 		entry->place = place;
 		return 0;
@@ -323,6 +325,18 @@ void nodes_drop_place(struct nodes *n, node_id id, struct node_place place)
 	if (entry)
 		place_drop(entry, place);
 	pthread_mutex_unlock(&n->lock);
+}
+
+size_t nodes_directories(struct nodes *n, ino_id *items, size_t max)
+{
+	size_t count = 0;
+
+	pthread_mutex_lock(&n->lock);
+	for (uint32_t i = 0; i < n->count && count < max; i++)
+		if (n->entries[i].held.content_version == 0)
+			items[count++] = node_id_ino(n->entries[i].id);
+	pthread_mutex_unlock(&n->lock);
+	return count;
 }
 
 size_t nodes_count(struct nodes *n)

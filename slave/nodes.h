@@ -33,6 +33,16 @@ struct node_held {
 	version_t left_at; /* not 0: perhaps no longer what its names lead to; a version that shows it */
 };
 
+/*
+ * The highest inode numbers stand for nothing that is stored: ghosts, nodes that the echo of changes works with (echo.h), one number
+ * for each type that a name can have.
+ */
+#define GHOST_TYPES 16
+static inline bool node_id_is_ghost(node_id id)
+{
+	return (id & NODE_ID_INO_MAX) > NODE_ID_INO_MAX - GHOST_TYPES;
+}
+
 static inline node_id node_id_of(ino_id ino, version_t content_version)
 {
 	return ino | (content_version & 0xffffff) << 40;
@@ -51,7 +61,7 @@ static inline uint64_t node_id_generation(version_t content_version)
 int nodes_new(struct nodes **ret_nodes);
 void nodes_free(struct nodes *);
 
-/* The kernel is being given the node once more, by this name. 'left_at' as in node_held, 0: it is current. -ENOMEM. */
+/* The kernel is being given the node once more, by this name (parent 0: by none that counts). 'left_at' as in node_held, 0: it is current. -ENOMEM. */
 int nodes_give(struct nodes *, ino_id, version_t content_version, version_t left_at, struct node_place);
 /* The kernel has forgotten so many of the times that it was given the node (or never got them). */
 void nodes_forget(struct nodes *, node_id, uint64_t times);
@@ -66,6 +76,8 @@ void nodes_leave(struct nodes *, node_id, version_t at);
 bool nodes_place(struct nodes *, node_id, size_t index, struct node_place *ret_place);
 /* The kernel no longer has the node under this name. */
 void nodes_drop_place(struct nodes *, node_id, struct node_place);
+/* What may be directories among the nodes, up to 'max' of them (files without content are among them). */
+size_t nodes_directories(struct nodes *, ino_id *items, size_t max);
 size_t nodes_count(struct nodes *);
 
 #endif

@@ -56,6 +56,7 @@ static int begin_mount(struct slave_daemon *d)
 		.mountpoint = d->config->mountpoint,
 		.mount_options = d->config->mount_options,
 		.allow_other = d->config->allow_other,
+		.inotify = d->config->inotify,
 	};
 	struct slave_mount *mount = NULL;
 	int error = slave_mount_new(d->store, &options, on_mount_ended, d, &mount);

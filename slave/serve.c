@@ -1,7 +1,7 @@
 /*
  * Requests about nodes and names, and the table of operations. Everything is answered from the store; nothing is remembered of a
- * request but, in the table of nodes, what the kernel was given. The mount is read-only for the kernel, so no request to change
- * anything arrives.
+ * request but, in the table of nodes, what the kernel was given. The mount is read-only for the kernel, so requests to change
+ * anything arrive from the echo only (echo.h), or through a mount of the same that somebody made writable: those are refused.
  */
 #include "slave/serve.h"
 
@@ -67,16 +67,19 @@ static int root_of_nothing(struct node *ret_node)
 	return 0;
 }
 
-int visit_inode(struct txn *txn, struct view view, ino_id ino, struct node *ret_node)
+int visit_inode(struct txn *txn, struct view view, ino_id ino, struct node *ret_node, version_t *ret_at)
 {
 	struct record_key key = record_key_node(ino);
 	struct slice value;
-	int error = record_get(txn, view, &key, &value, NULL);
+	version_t at = 0;
+	int error = record_get(txn, view, &key, &value, &at);
 
 	if (error == -ENOENT && ino == INO_ROOT)
-		return root_of_nothing(ret_node);
-	if (error == 0)
+		error = root_of_nothing(ret_node);
+	else if (error == 0)
 		error = node_decode(value, ret_node);
+	if (error == 0 && ret_at)
+		*ret_at = at;
 	return error;
 }
 
@@ -93,10 +96,10 @@ int visit_node(struct visit *v, node_id id, struct node *ret_node, struct view *
 
 	if (!nodes_find(v->mount->nodes, id, &held))
 		return -ESTALE;
-	int error = visit_inode(v->txn, view, ino, ret_node);
+	int error = visit_inode(v->txn, view, ino, ret_node, NULL);
 	if (held.left_at != 0 && (error == -ENOENT || (error == 0 && !is_content(ret_node, held.content_version)))) {
 		view.version = held.left_at;
-		error = visit_inode(v->txn, view, ino, ret_node);
+		error = visit_inode(v->txn, view, ino, ret_node, NULL);
 	}
 	if (error == -ENOENT || (error == 0 && !is_content(ret_node, held.content_version)))
 		return -ESTALE;
@@ -141,11 +144,17 @@ double visit_attributes_timeout(struct visit *v, node_id id)
 	return passing ? 0 : v->timeout;
 }
 
-int visit_give(struct visit *v, ino_id ino, const struct node *node, struct node_place place, struct fuse_entry_param *ret_entry)
+double visit_entry_timeout(const struct visit *v, version_t written)
+{
+	return written > v->mount->echoed ? 0 : v->timeout;
+}
+
+int visit_give(struct visit *v, ino_id ino, const struct node *node, version_t written, struct node_place place,
+	       struct fuse_entry_param *ret_entry)
 {
 	version_t content_version = node_content_version(node);
 
-	if (ino == 0 || ino > NODE_ID_INO_MAX)
+	if (ino == 0 || ino > NODE_ID_INO_MAX || node_id_is_ghost(ino))
 		return -DRS_ECORRUPT;
 	int error = nodes_give(v->mount->nodes, ino, content_version, v->cautious ? v->view.version : 0, place);
 	if (error < 0)
@@ -153,7 +162,7 @@ int visit_give(struct visit *v, ino_id ino, const struct node *node, struct node
 	*ret_entry = (struct fuse_entry_param){
 		.ino = node_id_of(ino, content_version),
 		.generation = node_id_generation(content_version),
-		.entry_timeout = v->timeout,
+		.entry_timeout = visit_entry_timeout(v, written),
 	};
 	ret_entry->attr_timeout = visit_attributes_timeout(v, ret_entry->ino);
 	visit_attributes(v, ino, node, &ret_entry->attr);
@@ -162,31 +171,33 @@ int visit_give(struct visit *v, ino_id ino, const struct node *node, struct node
 
 /* ---- names */
 
-/* Success without a node (ret_entry->ino == 0) is a name that is not there: the kernel remembers that too. */
-static int look_up(struct visit *v, ino_id parent, const char *name, struct fuse_entry_param *ret_entry)
+int visit_look_up(struct visit *v, node_id parent, const char *name, struct fuse_entry_param *ret_entry)
 {
 	size_t size = strlen(name);
 	struct slice value;
 	struct node node;
+	version_t name_at, node_at = 0;
 	ino_id child;
 	uint8_t type;
 
 	if (size > NAME_BYTES_MAX)
 		return -ENAMETOOLONG;
 	struct record_key key = record_key_name(v->txn, parent, name, size);
-	int error = record_get(v->txn, v->view, &key, &value, NULL);
+	int error = record_get(v->txn, v->view, &key, &value, &name_at);
 	if (error == -ENOENT) {
-		*ret_entry = (struct fuse_entry_param){ .entry_timeout = v->timeout };
+		/* which version took the name away is not known: any that is shown */
+		*ret_entry = (struct fuse_entry_param){ .entry_timeout = visit_entry_timeout(v, v->view.version) };
 		return 0;
 	}
 	if (error == 0)
 		error = name_decode(value, &child, &type);
 	if (error == 0)
-		error = visit_inode(v->txn, v->view, child, &node);
+		error = visit_inode(v->txn, v->view, child, &node, &node_at);
 	if (error == -ENOENT)
 		return -DRS_ECORRUPT; /* a name of nothing */
 	if (error == 0)
-		error = visit_give(v, child, &node, (struct node_place){ parent, record_key_cookie(&key) }, ret_entry);
+		error = visit_give(v, child, &node, name_at > node_at ? name_at : node_at,
+				   (struct node_place){ parent, record_key_cookie(&key) }, ret_entry);
 	return error;
 }
 
@@ -196,8 +207,10 @@ static void serve_lookup(fuse_req_t request, fuse_ino_t parent, const char *name
 	struct fuse_entry_param entry;
 
 	int error = visit_begin(&v, request);
-	if (error == 0)
-		error = look_up(&v, parent, name, &entry);
+	if (error == 0 && echo_asks(v.mount->echo, request))
+		error = echo_look_up(&v, parent, name, &entry);
+	else if (error == 0)
+		error = visit_look_up(&v, parent, name, &entry);
 
 	if (error < 0)
 		reply_error(request, error);
@@ -233,9 +246,10 @@ static void serve_getattr(fuse_req_t request, fuse_ino_t id, struct fuse_file_in
 
 	(void)info; /* there are no open files */
 	int error = visit_begin(&v, request);
-	if (error == 0)
+	bool ghost = error == 0 && echo_attributes(id, &attributes);
+	if (error == 0 && !ghost)
 		error = visit_node(&v, id, &node, NULL);
-	if (error == 0)
+	if (error == 0 && !ghost)
 		visit_attributes(&v, node_id_ino(id), &node, &attributes);
 
 	if (error < 0)
@@ -243,6 +257,18 @@ static void serve_getattr(fuse_req_t request, fuse_ino_t id, struct fuse_file_in
 	else
 		fuse_reply_attr(request, &attributes, visit_attributes_timeout(&v, id));
 	visit_end(&v);
+}
+
+/* Nobody but the echo changes attributes, and it changes nothing: the reply is what they are. */
+static void serve_setattr(fuse_req_t request, fuse_ino_t id, struct stat *attributes, int which, struct fuse_file_info *info)
+{
+	struct slave_mount *m = fuse_req_userdata(request);
+
+	(void)attributes, (void)which;
+	if (echo_asks(m->echo, request))
+		serve_getattr(request, id, info);
+	else
+		fuse_reply_err(request, EROFS);
 }
 
 static void serve_readlink(fuse_req_t request, fuse_ino_t id)
@@ -426,12 +452,103 @@ static void serve_init(void *mount, struct fuse_conn_info *connection)
 	connection->time_gran = 1;
 }
 
+/* ---- what would change something: refused, or only seems to be done */
+
+static void reply_done(fuse_req_t request)
+{
+	struct slave_mount *m = fuse_req_userdata(request);
+
+	fuse_reply_err(request, echo_asks(m->echo, request) ? 0 : EROFS);
+}
+
+static void serve_unlink(fuse_req_t request, fuse_ino_t parent, const char *name)
+{
+	(void)parent, (void)name;
+	reply_done(request);
+}
+
+static void serve_rename(fuse_req_t request, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name, unsigned flags)
+{
+	(void)parent, (void)name, (void)to, (void)to_name, (void)flags;
+	reply_done(request);
+}
+
+static void reply_made(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct slave_mount *m = fuse_req_userdata(request);
+	struct fuse_entry_param entry;
+
+	if (echo_asks(m->echo, request) && echo_make(m->echo, parent, name, mode, &entry))
+		fuse_reply_entry(request, &entry);
+	else
+		fuse_reply_err(request, EROFS);
+}
+
+static void serve_mknod(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
+{
+	(void)device;
+	reply_made(request, parent, name, mode);
+}
+
+static void serve_mkdir(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	reply_made(request, parent, name, S_IFDIR | mode);
+}
+
+static void serve_symlink(fuse_req_t request, const char *target, fuse_ino_t parent, const char *name)
+{
+	(void)target;
+	reply_made(request, parent, name, S_IFLNK | 0777);
+}
+
+static void serve_link(fuse_req_t request, fuse_ino_t id, fuse_ino_t parent, const char *name)
+{
+	(void)id, (void)parent, (void)name;
+	fuse_reply_err(request, EROFS);
+}
+
+static void serve_write(fuse_req_t request, fuse_ino_t id, const char *bytes, size_t size, off_t offset, struct fuse_file_info *info)
+{
+	(void)id, (void)bytes, (void)size, (void)offset, (void)info;
+	fuse_reply_err(request, EROFS);
+}
+
+static void serve_fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset, off_t size, struct fuse_file_info *info)
+{
+	(void)id, (void)mode, (void)offset, (void)size, (void)info;
+	fuse_reply_err(request, EROFS);
+}
+
+static void serve_setxattr(fuse_req_t request, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
+{
+	(void)id, (void)name, (void)value, (void)size, (void)flags;
+	fuse_reply_err(request, EROFS);
+}
+
+static void serve_removexattr(fuse_req_t request, fuse_ino_t id, const char *name)
+{
+	(void)id, (void)name;
+	fuse_reply_err(request, EROFS);
+}
+
 const struct fuse_lowlevel_ops slave_operations = {
 	.init = serve_init,
 	.lookup = serve_lookup,
 	.forget = serve_forget,
 	.forget_multi = serve_forget_multi,
 	.getattr = serve_getattr,
+	.setattr = serve_setattr,
+	.mknod = serve_mknod,
+	.mkdir = serve_mkdir,
+	.symlink = serve_symlink,
+	.link = serve_link,
+	.unlink = serve_unlink,
+	.rmdir = serve_unlink,
+	.rename = serve_rename,
+	.write = serve_write,
+	.fallocate = serve_fallocate,
+	.setxattr = serve_setxattr,
+	.removexattr = serve_removexattr,
 	.readlink = serve_readlink,
 	.open = serve_open,
 	.read = serve_read,
