@@ -258,7 +258,7 @@ static int modify(struct spot at)
 	return fd < 0 ? fd : close(fd) | result;
 }
 
-int echo_created(struct echo *e, struct spot at, uint8_t type)
+int echo_created(struct echo *e, struct spot at, uint8_t type, bool link)
 {
 	stand_nothing(e, 0, at);
 	if (type == DT_DIR)
@@ -266,7 +266,7 @@ int echo_created(struct echo *e, struct spot at, uint8_t type)
 	if (type == DT_LNK)
 		return done(e, symlinkat("-", at.fd, at.name));
 	int result = mknodat(at.fd, at.name, DTTOIF((mode_t)type) | 0600, 0);
-	if (result == 0 && type == DT_REG)
+	if (result == 0 && type == DT_REG && !link)
 		result = open_and_close(at);
 	return done(e, result);
 }

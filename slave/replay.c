@@ -388,6 +388,13 @@ static void tell_rename(struct plan *p, const struct name_change *from, const st
 	spot_close(there);
 }
 
+static bool exists(struct plan *p, struct view view, ino_id ino)
+{
+	struct node node;
+
+	return visit_inode(p->echo->txn, view, ino, &node, NULL) == 0;
+}
+
 static void tell_name(struct plan *p, const struct name_change *n)
 {
 	struct spot at = spot_of(p, n);
@@ -400,7 +407,7 @@ static void tell_name(struct plan *p, const struct name_change *n)
 		if (n->old && n->went_to == NONE)
 			echo_deleted(p->echo, at, n->old_type);
 		if (n->new)
-			echo_created(p->echo, at, n->new_type);
+			echo_created(p->echo, at, n->new_type, exists(p, p->old, n->new));
 	}
 	spot_close(at);
 }

@@ -59,7 +59,7 @@ struct spot { /* a name */
 	const char *name;
 };
 
-int echo_created(struct echo *, struct spot, uint8_t type);
+int echo_created(struct echo *, struct spot, uint8_t type, bool link); /* link: one more name of a file */
 int echo_written(struct echo *, struct spot);
 int echo_attributes_changed(struct echo *, struct spot, uint8_t type, bool held);
 int echo_deleted(struct echo *, struct spot, uint8_t type);

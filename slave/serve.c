@@ -171,6 +171,22 @@ int visit_give(struct visit *v, ino_id ino, const struct node *node, version_t w
 
 /* ---- names */
 
+/* How the kernel gets from a file handle to a place in the tree, for the echo (or an NFS server) that opens one. */
+static int look_up_dots(struct visit *v, node_id id, bool parent, struct fuse_entry_param *ret_entry)
+{
+	struct view view;
+	struct node node;
+	version_t at = 0;
+	ino_id ino = node_id_ino(id);
+
+	int error = visit_node(v, id, &node, &view);
+	if (error == 0 && parent) {
+		ino = node.parent;
+		error = visit_inode(v->txn, view, ino, &node, &at);
+	}
+	return error < 0 ? error : visit_give(v, ino, &node, at, (struct node_place){ 0, 0 }, ret_entry);
+}
+
 int visit_look_up(struct visit *v, node_id parent, const char *name, struct fuse_entry_param *ret_entry)
 {
 	size_t size = strlen(name);
@@ -182,6 +198,8 @@ int visit_look_up(struct visit *v, node_id parent, const char *name, struct fuse
 
 	if (size > NAME_BYTES_MAX)
 		return -ENAMETOOLONG;
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return look_up_dots(v, parent, size == 2, ret_entry);
 	struct record_key key = record_key_name(v->txn, parent, name, size);
 	int error = record_get(v->txn, v->view, &key, &value, &name_at);
 	if (error == -ENOENT) {
@@ -443,9 +461,9 @@ static void want(struct fuse_conn_info *connection, unsigned capabilities)
 static void serve_init(void *mount, struct fuse_conn_info *connection)
 {
 	(void)mount;
-	want(connection, FUSE_CAP_ASYNC_READ | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPEN_SUPPORT |
-				 FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL | FUSE_CAP_READDIRPLUS |
-				 FUSE_CAP_READDIRPLUS_AUTO);
+	want(connection, FUSE_CAP_ASYNC_READ | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPORT_SUPPORT |
+				 FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
+				 FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
 	connection->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	connection->max_read = READ_BYTES_MAX;
 	connection->max_background = 64;

@@ -2,16 +2,19 @@
  * F4 under load: versions flip as fast as they can be committed, while processes and threads look at everything that changes: two
  * files, a symlink, an attribute, a listing, a listing whose directory keeps its mtime, and a name that is there in every other
  * version. Each thing tells the version that it is of. What somebody has seen, everybody shares: a look that begins afterwards
- * and finds something older breaks the promise.
+ * and finds something older breaks the promise. Once so, and once with inotify watchers (F5), to whom the same holds: who was told of a version and
+ * looks sees that one at least.
  *
- *   flip_order [SECONDS]     exit code 0: kept; 1: broken; 77: cannot be run here
+ *   flip_order [SECONDS]     for each of the two; exit code 0: kept; 1: broken; 77: cannot be run here
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -26,8 +29,8 @@
 
 struct shared {
 	_Atomic uint64_t seen; /* the newest version that anybody has seen */
-	_Atomic uint64_t looks, broken;
-	atomic_bool stop;
+	_Atomic uint64_t looks, broken, events;
+	atomic_bool mounted, stop;
 };
 
 static struct shared *shared;
@@ -117,6 +120,14 @@ static uint64_t look(unsigned kind, uint64_t floor)
 
 static const char *const kinds[] = { "file a", "file b", "symlink", "attribute", "listing", "listing with the same mtime", "name" };
 
+static void see(uint64_t number)
+{
+	uint64_t seen = shared->seen;
+
+	while (seen < number && !atomic_compare_exchange_weak(&shared->seen, &seen, number))
+		;
+}
+
 static void *reader(void *user)
 {
 	unsigned kind = (unsigned)(uintptr_t)user;
@@ -133,9 +144,7 @@ static void *reader(void *user)
 			shared->broken++;
 			fprintf(stderr, "%s shows version %" PRIu64 " after somebody has seen %" PRIu64 "\n", kinds[kind], number, floor);
 		}
-		uint64_t seen = shared->seen;
-		while (seen < number && !atomic_compare_exchange_weak(&shared->seen, &seen, number))
-			;
+		see(number);
 	}
 	return NULL;
 }
@@ -149,6 +158,47 @@ static void read_in_threads(unsigned process)
 		pthread_create(&threads[i], NULL, reader, (void *)(process * 3 + i));
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
+	_exit(0);
+}
+
+/* ---- who is told */
+
+/* Every name of a version that comes up tells that version; everybody has to see it, or a later one, from then on. */
+static void watch(int watcher)
+{
+	struct pollfd ready = { .fd = watcher, .events = POLLIN };
+	char events[64 << 10] __attribute__((aligned(8)));
+	uint64_t number;
+
+	while (!shared->stop) {
+		ssize_t size = poll(&ready, 1, 100) > 0 ? read(watcher, events, sizeof(events)) : 0;
+		for (ssize_t at = 0; at < size;) {
+			const struct inotify_event *event = (const void *)(events + at);
+			at += (ssize_t)sizeof(*event) + event->len;
+			shared->events++;
+			if (event->mask & (IN_CREATE | IN_MOVED_TO) && event->len && sscanf(event->name, "is-%" SCNu64, &number) == 1)
+				see(number);
+		}
+	}
+}
+
+static pid_t watch_in_process(void)
+{
+	static const char *const names[] = { "", "listed", "still", "a" };
+	char path[200];
+	pid_t child = fork();
+
+	if (child != 0)
+		return child;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (!shared->mounted)
+		usleep(1000);
+	int watcher = inotify_init();
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", tree.mnt, names[i]);
+		inotify_add_watch(watcher, path, IN_ALL_EVENTS & ~(IN_ACCESS | IN_OPEN | IN_CLOSE_NOWRITE));
+	}
+	watch(watcher);
 	_exit(0);
 }
 
@@ -214,17 +264,15 @@ static uint64_t flip_until(struct slave_mount *mount, struct things *things, dou
 	return number;
 }
 
-int main(int argc, char **argv)
+static void look_at_flips(bool inotify, int seconds)
 {
-	struct slave_mount_options options = { .threads = 4 };
+	struct slave_mount_options options = { .threads = 4, .inotify = inotify };
 	struct slave_mount *mount;
 	struct things things = { 0 };
 	double flipping = 0;
-	pid_t children[PROCESSES];
+	pid_t children[PROCESSES + 1];
 
-	if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) < 0)
-		return 77;
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	memset(shared, 0, sizeof(*shared));
 	tree_open(&tree, STORE_MASTER);
 	tree_begin(&tree);
 	things.a = tree_file(&tree, INO_ROOT, "a", "");
@@ -243,20 +291,37 @@ int main(int argc, char **argv)
 		if (children[i] == 0)
 			read_in_threads(i);
 	}
+	children[PROCESSES] = inotify ? watch_in_process() : 0;
 	struct store_options store = { .dir = tree.state, .role = STORE_MASTER, .map_bytes = (size_t)1 << 32 };
 	must(store_open(&store, &tree.store), "store_open");
 	options.mountpoint = tree.mnt;
 	must(slave_mount_new(tree.store, &options, NULL, NULL, &mount), "slave_mount_new");
 	must(slave_mount_start(mount), "slave_mount_start");
-	uint64_t flips = flip_until(mount, &things, seconds_now() + (argc > 1 ? atoi(argv[1]) : 3), &flipping);
+	shared->mounted = true;
+	uint64_t flips = flip_until(mount, &things, seconds_now() + seconds, &flipping);
 	shared->stop = true;
-	for (unsigned i = 0; i < PROCESSES; i++)
+	for (unsigned i = 0; i < PROCESSES + (inotify ? 1u : 0u); i++)
 		waitpid(children[i], NULL, 0);
-	printf("flip_order: %" PRIu64 " flips of %.2f ms, %" PRIu64 " looks, %" PRIu64 " requests, newest seen %" PRIu64 ", broken %" PRIu64 "\n",
-	       flips, flipping / (double)flips * 1e3, (uint64_t)shared->looks, slave_mount_requests(mount), (uint64_t)shared->seen,
-	       (uint64_t)shared->broken);
+	printf("flip_order%s: %" PRIu64 " flips of %.2f ms, %" PRIu64 " looks, %" PRIu64 " requests, newest seen %" PRIu64 ", broken %" PRIu64
+	       ", events %" PRIu64 "\n", inotify ? " with watchers" : "", flips, flipping / (double)flips * 1e3, (uint64_t)shared->looks,
+	       slave_mount_requests(mount), (uint64_t)shared->seen, (uint64_t)shared->broken, (uint64_t)shared->events);
 	slave_mount_stop(mount);
 	slave_mount_free(mount);
 	tree_close(&tree);
-	return shared->broken ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	int seconds = argc > 1 ? atoi(argv[1]) : 3;
+	uint64_t broken;
+
+	if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) < 0)
+		return 77;
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	look_at_flips(false, seconds);
+	broken = shared->broken;
+	look_at_flips(true, seconds);
+	if (shared->events == 0)
+		fprintf(stderr, "no events came\n");
+	return broken || shared->broken || shared->events == 0;
 }
