@@ -17,8 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "drsfs/error.h"
-#include "drsfs/log.h"
+#include "drsfs/buffer.h"
 #include "slave/replay.h"
 
 #define GHOST_TIMEOUT 1e9
@@ -27,6 +26,17 @@
 #define HANDLE_TYPE 0x81
 #define NOBODY (-1)
 
+#define PIECE_BYTES 4096
+
+/*
+ * The thread's descriptors are its own. The thread sanitizer, which takes equal numbers for equal descriptors, is not to see them come and go, hence
+ * not close().
+ */
+static int shut(int fd)
+{
+	return (int)syscall(SYS_close, fd);
+}
+
 /* ---- ghosts */
 
 static node_id ghost_of(uint64_t number, uint8_t type)
@@ -34,14 +44,15 @@ static node_id ghost_of(uint64_t number, uint8_t type)
 	return (number & 0xffffff) << 40 | (NODE_ID_INO_MAX - type % GHOST_TYPES);
 }
 
-#define HIDDEN_ID ghost_of(0, DT_DIR)
+#define HIDDEN_NUMBER 0
+#define HIDDEN_ID ghost_of(HIDDEN_NUMBER, DT_DIR)
 
-/* The numbers go round, past that of the hidden directory. */
-static node_id ghost_new(struct echo *e, uint8_t type)
+/* Ids come round again, with another generation, after 2^24 ghosts; not that of the hidden directory. */
+static uint64_t next_number(struct echo *e)
 {
-	if ((++e->ghosts & 0xffffff) == 0)
+	if ((++e->ghosts & 0xffffff) == HIDDEN_NUMBER)
 		e->ghosts++;
-	return ghost_of(e->ghosts, type);
+	return e->ghosts;
 }
 
 bool echo_attributes(node_id id, struct stat *ret_stat)
@@ -54,9 +65,11 @@ bool echo_attributes(node_id id, struct stat *ret_stat)
 	return true;
 }
 
-static void give_ghost(const struct echo *e, node_id id, struct fuse_entry_param *ret_entry)
+static void give_ghost(uint64_t number, uint8_t type, struct fuse_entry_param *ret_entry)
 {
-	*ret_entry = (struct fuse_entry_param){ .ino = id, .generation = e->ghosts >> 24, .attr_timeout = GHOST_TIMEOUT };
+	node_id id = ghost_of(number, type);
+
+	*ret_entry = (struct fuse_entry_param){ .ino = id, .generation = number >> 24, .attr_timeout = GHOST_TIMEOUT };
 	echo_attributes(id, &ret_entry->attr);
 }
 
@@ -118,11 +131,11 @@ int echo_look_up(struct visit *v, node_id parent, const char *name, struct fuse_
 	pthread_mutex_unlock(&e->lock);
 	*ret_entry = (struct fuse_entry_param){ 0 };
 	if (!at && parent == INO_ROOT && strcmp(name, HIDDEN_NAME) == 0)
-		give_ghost(e, HIDDEN_ID, ret_entry);
+		give_ghost(HIDDEN_NUMBER, DT_DIR, ret_entry);
 	else if (!at && !node_id_is_ghost(parent))
 		return visit_look_up(v, parent, name, ret_entry);
 	else if (stand.is == STAND_GHOST)
-		give_ghost(e, stand.ghost, ret_entry);
+		give_ghost(stand.number, stand.type, ret_entry);
 	else if (stand.is == STAND_NODE)
 		return give_node(v, &stand, ret_entry);
 	return 0;
@@ -136,8 +149,9 @@ bool echo_make(struct echo *e, node_id parent, const char *name, mode_t mode, st
 	stand = stand_at(e, parent, name);
 	if (stand && stand->is == STAND_NOTHING) {
 		stand->is = STAND_GHOST;
-		stand->ghost = ghost_new(e, IFTODT(mode));
-		give_ghost(e, stand->ghost, ret_entry);
+		stand->number = next_number(e);
+		stand->type = (uint8_t)IFTODT(mode);
+		give_ghost(stand->number, stand->type, ret_entry);
 	} else {
 		stand = NULL;
 	}
@@ -188,7 +202,7 @@ static void stand_set(struct echo *e, unsigned index, struct stand stand)
 {
 	pthread_mutex_lock(&e->lock);
 	if (stand.is == STAND_GHOST)
-		stand.ghost = ghost_new(e, (uint8_t)stand.ino);
+		stand.number = next_number(e);
 	e->stands[index] = stand;
 	pthread_mutex_unlock(&e->lock);
 }
@@ -200,7 +214,7 @@ static void stand_nothing(struct echo *e, unsigned index, struct spot at)
 
 static void stand_ghost(struct echo *e, unsigned index, struct spot at, uint8_t type)
 {
-	stand_set(e, index, (struct stand){ .parent = at.dir, .name = at.name, .is = STAND_GHOST, .ino = type });
+	stand_set(e, index, (struct stand){ .parent = at.dir, .name = at.name, .is = STAND_GHOST, .type = type });
 }
 
 static void stands_end(struct echo *e)
@@ -224,6 +238,11 @@ static struct spot hidden_spot(const struct echo *e)
 	return (struct spot){ .dir = HIDDEN_ID, .fd = e->hidden, .name = "node" };
 }
 
+void echo_close(int fd)
+{
+	shut(fd);
+}
+
 int echo_open(struct echo *e, ino_id dir)
 {
 	struct {
@@ -239,7 +258,7 @@ static int open_and_close(struct spot at)
 {
 	int fd = openat(at.fd, at.name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
-	return fd < 0 ? fd : close(fd);
+	return fd < 0 ? fd : shut(fd);
 }
 
 /* Both times: attributes were changed; the time of modification alone: content was. */
@@ -255,7 +274,7 @@ static int modify(struct spot at)
 	int fd = openat(at.fd, at.name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	int result = set_times(at, false);
 
-	return fd < 0 ? fd : close(fd) | result;
+	return fd < 0 ? fd : shut(fd) | result;
 }
 
 int echo_created(struct echo *e, struct spot at, uint8_t type, bool link)
@@ -313,19 +332,35 @@ int echo_ended(struct echo *e, ino_id ino, version_t version, uint8_t type, bool
 
 /* ---- the thread */
 
+/* All of a small file of the kernel's, closed by a 0; NULL: it cannot be read. */
+static char *read_whole(const char *path)
+{
+	int fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	struct buffer b = BUFFER_INIT;
+	long size = fd < 0 ? -1 : 1;
+
+	while (size > 0 && buffer_grow(&b, PIECE_BYTES)) {
+		size = syscall(SYS_read, fd, b.data + b.size - PIECE_BYTES, PIECE_BYTES);
+		b.size -= (size_t)(PIECE_BYTES - (size > 0 ? size : 0));
+	}
+	shut(fd);
+	buffer_add_u8(&b, 0);
+	if (size == 0 && !b.failed)
+		return (char *)b.data;
+	buffer_fini(&b);
+	return NULL;
+}
+
 static bool is_mounted(const struct echo *e)
 {
-	FILE *mounts = fopen("/proc/thread-self/mountinfo", "re");
-	unsigned long long id = 0;
+	char *mounts = read_whole("/proc/thread-self/mountinfo");
 	bool found = !mounts;
-	char *line = NULL;
-	size_t size = 0;
 
-	while (!found && getline(&line, &size, mounts) > 0)
-		found = sscanf(line, "%llu", &id) == 1 && id == e->mount_id;
-	free(line);
-	if (mounts)
-		fclose(mounts);
+	for (const char *line = mounts; line && !found; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		found = strtoull(line, NULL, 10) == e->mount_id;
+	}
+	free(mounts);
 	return found;
 }
 
@@ -384,12 +419,12 @@ static void *run(void *echo)
 	sem_post(&e->ready);
 	if (failed)
 		return NULL;
-	int mounts = open("/proc/thread-self/mountinfo", O_RDONLY | O_CLOEXEC);
+	int mounts = openat(AT_FDCWD, "/proc/thread-self/mountinfo", O_RDONLY | O_CLOEXEC);
 	follow(e, mounts);
-	close(mounts);
-	close(e->hidden);
-	close(e->root);
-	close(e->tree); /* perhaps the last that keeps the file system */
+	shut(mounts);
+	shut(e->hidden);
+	shut(e->root);
+	shut(e->tree); /* perhaps the last that keeps the file system */
 	e->id = NOBODY;
 	e->mount->echoed = UINT64_MAX;
 	return NULL;

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "drsfs/error.h"
 #include "drsfs/log.h"
@@ -220,7 +219,7 @@ static struct spot spot_of(struct plan *p, const struct name_change *n)
 static void spot_close(struct spot s)
 {
 	if (s.fd >= 0)
-		close(s.fd);
+		echo_close(s.fd);
 }
 
 /* ---- where files have a name */
@@ -554,42 +553,52 @@ static int replay_version(struct echo *e, version_t from, version_t to)
 	return error;
 }
 
-/* 1: the next version that is shown or was; 0: all are told; < 0: those up to the one that is shown cannot be told. */
+/* The next version after 'after' that was shown, at most 'shown'. -ESTALE: too much lies between, or it is not kept any more. */
 static int next_version(struct echo *e, version_t after, version_t shown, version_t *ret_version)
 {
-	struct version_info info;
+	struct version_info info = { .version = after };
 	int error = txn_resume(e->txn);
 
 	if (error < 0)
 		return error;
+	if (txn_state(e->txn)->horizon > after || shown - after > VERSIONS_BEHIND_MAX)
+		error = -ESTALE;
 	do {
-		error = txn_state(e->txn)->horizon > after || shown - after > VERSIONS_BEHIND_MAX ? -ESTALE : version_next(e->txn, after, &info);
-		after = error == 0 ? info.version : after;
-	} while (error == 0 && info.version <= shown && info.state != VERSION_COMMITTED);
+		if (error == 0)
+			error = version_next(e->txn, info.version, &info);
+	} while (error == 0 && info.state != VERSION_COMMITTED);
 	txn_park(e->txn);
-	if (error == -ENOENT || (error == 0 && info.version > shown))
-		return 0;
-	*ret_version = info.version;
-	return error < 0 ? error : 1;
+	if (error == 0)
+		*ret_version = info.version;
+	return error;
+}
+
+static int replay_next(struct echo *e, version_t shown)
+{
+	struct slave_mount *m = e->mount;
+	version_t version;
+
+	int error = next_version(e, m->echoed, shown, &version);
+	if (error == 0)
+		error = replay_version(e, m->echoed, version);
+	if (error == 0)
+		m->echoed = version;
+	return error;
 }
 
 void replay(struct echo *e)
 {
 	struct slave_mount *m = e->mount;
-	version_t shown, version;
-	int error = 1;
+	version_t shown;
 
-	while (error > 0 && !e->stopping && m->echoed < (shown = m->shown)) {
-		error = next_version(e, m->echoed, shown, &version);
-		if (error > 0) {
-			int failed = replay_version(e, m->echoed, version);
-			error = failed < 0 ? failed : 1;
-		}
-		if (error < 0 && error != -ECANCELED)
-			log_warning("watchers are not told what changed from version %llu to %llu: %s", (unsigned long long)m->echoed,
-				    (unsigned long long)shown, error_text(error));
-		m->echoed = error > 0 ? version : shown;
-		error = error < 0 && error != -ECANCELED ? 1 : error;
+	while (!e->stopping && m->echoed < (shown = m->shown)) {
+		int error = replay_next(e, shown);
+
+		if (error == 0 || e->stopping)
+			continue;
+		log_warning("watchers are not told what changed from version %llu to %llu: %s", (unsigned long long)m->echoed,
+			    (unsigned long long)shown, error_text(error));
+		m->echoed = shown;
 	}
 }
 

@@ -15,7 +15,8 @@ struct stand {
 	node_id parent;                /* 0: none */
 	const char *name;
 	enum { STAND_NOTHING, STAND_GHOST, STAND_NODE } is;
-	node_id ghost;
+	uint64_t number;               /* STAND_GHOST */
+	uint8_t type;
 	ino_id ino;                    /* STAND_NODE: this node, as of this version */
 	version_t version;
 };
@@ -39,7 +40,7 @@ struct echo {
 	atomic_bool stopping;
 	pthread_mutex_t lock;          /* of the stands */
 	struct stand stands[STANDS_MAX];
-	uint64_t ghosts;               /* so many were made */
+	uint64_t ghosts;               /* so many were made; under the lock */
 	struct remembered *remembered; /* replay.c: where files that changed have a name */
 };
 
@@ -50,6 +51,7 @@ void replay_fini(struct echo *);
 /* ---- what the kernel is shown: within a turn; 'dir' as opened by echo_open; errors mean that somebody is not told */
 
 int echo_open(struct echo *, ino_id dir); /* a descriptor. -ESTALE: the kernel does not hold it */
+void echo_close(int fd);
 void echo_turn_begin(struct echo *);
 void echo_turn_end(struct echo *);
 

@@ -305,6 +305,7 @@ static void look_at_flips(bool inotify, int seconds)
 	printf("flip_order%s: %" PRIu64 " flips of %.2f ms, %" PRIu64 " looks, %" PRIu64 " requests, newest seen %" PRIu64 ", broken %" PRIu64
 	       ", events %" PRIu64 "\n", inotify ? " with watchers" : "", flips, flipping / (double)flips * 1e3, (uint64_t)shared->looks,
 	       slave_mount_requests(mount), (uint64_t)shared->seen, (uint64_t)shared->broken, (uint64_t)shared->events);
+	fflush(stdout);
 	slave_mount_stop(mount);
 	slave_mount_free(mount);
 	tree_close(&tree);
