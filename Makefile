@@ -39,7 +39,7 @@ ALL_LDFLAGS = $(CFLAGS_$(V)) -pthread $(LDFLAGS)
 
 # What a bare Debian 12 or 13 lacks for building, and for the tests' workloads and comparisons.
 DEBIAN := gcc libc6-dev make pkgconf libfuse3-dev fuse3 liblmdb-dev libxxhash-dev libevent-dev libprotobuf-c-dev protobuf-c-compiler \
-	libinih-dev libjansson-dev libcriterion-dev git rsync attr acl vim-tiny sqlite3 nginx sudo
+	libinih-dev libjansson-dev libcriterion-dev git rsync attr acl vim-tiny sqlite3 nginx sudo inotify-tools
 
 # One word a file, unless VERBOSE=1.
 say = $(if $(VERBOSE),,@echo '  $(1)'; )

@@ -320,6 +320,19 @@ int echo_renamed(struct echo *e, struct spot from, struct spot to, uint8_t type)
 	return done(e, renameat(from.fd, from.name, to.fd, to.name));
 }
 
+/* The kernel is then told that the hidden name is gone, so that the node is not held by it. */
+int echo_links_changed(struct echo *e, ino_id ino, version_t version)
+{
+	struct spot at = hidden_spot(e);
+	struct stat s;
+
+	stand_set(e, 0, (struct stand){ .parent = at.dir, .name = at.name, .is = STAND_NODE, .ino = ino, .version = version });
+	int result = set_times(at, true);
+	stand_nothing(e, 0, at);
+	fstatat(at.fd, at.name, &s, AT_SYMLINK_NOFOLLOW);
+	return done(e, result);
+}
+
 int echo_ended(struct echo *e, ino_id ino, version_t version, uint8_t type, bool written)
 {
 	struct spot at = hidden_spot(e);

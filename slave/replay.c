@@ -465,13 +465,14 @@ static bool same_time(const struct node_time *a, const struct node_time *b)
 	return a->seconds == b->seconds && a->nanoseconds == b->nanoseconds;
 }
 
-static bool is_changed(const struct node_change *n, const struct node *old, const struct node *new)
+/* Attributes; that they changed with the content goes without saying for times. */
+static bool is_changed(const struct node_change *n, const struct node *old, const struct node *new, bool written)
 {
-	bool times = !same_time(&old->mtime, &new->mtime) || !same_time(&old->atime, &new->atime);
+	bool times = !written && (!same_time(&old->mtime, &new->mtime) || !same_time(&old->atime, &new->atime));
 
 	if (n->xattr || old->mode != new->mode || old->uid != new->uid || old->gid != new->gid)
 		return true;
-	return S_ISDIR(new->mode) ? times && !n->names : times || old->nlink != new->nlink;
+	return times && !(S_ISDIR(new->mode) && n->names);
 }
 
 static void tell_at(struct plan *p, ino_id ino, const struct node *new, struct node_place place, bool written, bool changed)
@@ -498,15 +499,17 @@ static void tell_node(struct plan *p, const struct node_change *n)
 
 	if (both_nodes(p, n->ino, &old, &new) < 0 || old.mode == 0)
 		return;
-	node_id id = node_id_of(n->ino, node_content_version(&old));
-	bool ended = new.mode == 0 || node_content_version(&old) != node_content_version(&new);
-	bool written = ended && new.mode != 0, changed = new.mode != 0 && (written ? old.mode != new.mode || old.uid != new.uid || old.gid != new.gid || n->xattr
-									 : is_changed(n, &old, &new));
+	bool held = nodes_find(p->echo->mount->nodes, node_id_of(n->ino, node_content_version(&old)), NULL);
+	bool written = new.mode != 0 && node_content_version(&old) != node_content_version(&new);
+	bool changed = new.mode != 0 && is_changed(n, &old, &new, written);
 	size_t count = written || changed ? places_of(p, n->ino, &old, &new, places) : 0;
+
 	for (size_t i = 0; i < count; i++)
-		tell_at(p, n->ino, &new, places[i], written && S_ISREG(new.mode), changed);
-	if (ended && nodes_find(p->echo->mount->nodes, id, NULL))
+		tell_at(p, n->ino, &new, places[i], written, changed);
+	if (held && (written || new.mode == 0))
 		echo_ended(p->echo, n->ino, p->old.version, IFTODT(old.mode), written);
+	else if (held && !changed && !S_ISDIR(new.mode) && old.nlink != new.nlink)
+		echo_links_changed(p->echo, n->ino, p->new.version);
 }
 
 static int tell_nodes(struct plan *p)
@@ -553,6 +556,18 @@ static int replay_version(struct echo *e, version_t from, version_t to)
 	return error;
 }
 
+static bool is_far_behind(struct echo *e, version_t after, version_t shown)
+{
+	struct version_info info = { .version = after };
+
+	if (shown - after <= VERSIONS_BEHIND_MAX) /* numbers; by far not all of them may be here */
+		return false;
+	for (unsigned i = 0; i < VERSIONS_BEHIND_MAX; i++)
+		if (version_next(e->txn, info.version, &info) < 0 || info.version >= shown)
+			return false;
+	return true;
+}
+
 /* The next version after 'after' that was shown, at most 'shown'. -ESTALE: too much lies between, or it is not kept any more. */
 static int next_version(struct echo *e, version_t after, version_t shown, version_t *ret_version)
 {
@@ -561,7 +576,7 @@ static int next_version(struct echo *e, version_t after, version_t shown, versio
 
 	if (error < 0)
 		return error;
-	if (txn_state(e->txn)->horizon > after || shown - after > VERSIONS_BEHIND_MAX)
+	if (txn_state(e->txn)->horizon > after || is_far_behind(e, after, shown))
 		error = -ESTALE;
 	do {
 		if (error == 0)

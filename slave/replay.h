@@ -67,6 +67,8 @@ int echo_attributes_changed(struct echo *, struct spot, uint8_t type, bool held)
 int echo_deleted(struct echo *, struct spot, uint8_t type);
 /* Without a name on one side (fd < 0) it comes from, or goes to, where nobody looks. */
 int echo_renamed(struct echo *, struct spot from, struct spot to, uint8_t type);
+/* A file that is held has more names, or fewer, and nothing else of it changed. */
+int echo_links_changed(struct echo *, ino_id, version_t);
 /* The node as of that version is shown nowhere any more. */
 int echo_ended(struct echo *, ino_id, version_t, uint8_t type, bool written);
 
