@@ -56,6 +56,8 @@ void echo_stop(struct echo *);
 /* Around a flip. */
 void echo_flip_begin(struct echo *);
 void echo_flip_end(struct echo *);
+/* In a flip: a file that changes has this name. The kernel is about to forget it. */
+void echo_remember(struct echo *, ino_id, struct node_place);
 
 /* Requests. Is it the echo who asks? Then these answer for it. */
 bool echo_asks(const struct echo *, fuse_req_t);

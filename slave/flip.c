@@ -149,8 +149,11 @@ static int take_places(struct flip *f, node_id id)
 	struct node_place place;
 	int error = 0;
 
-	for (size_t i = 0; error == 0 && nodes_place(f->mount->nodes, id, i, &place); i++)
+	for (size_t i = 0; error == 0 && nodes_place(f->mount->nodes, id, i, &place); i++) {
+		if (f->mount->echo)
+			echo_remember(f->mount->echo, node_id_ino(id), place);
 		error = take_place(f, place);
+	}
 	return error;
 }
 

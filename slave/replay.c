@@ -13,7 +13,8 @@
 #define CHANGES_MAX 100000     /* of one version; a watcher's queue takes 16,384 events */
 #define SEARCHED_NAMES_MAX 1000000
 #define SEARCHED_DIRS_MAX 10000
-#define REMEMBERED 16384
+#define REMEMBERED 8192
+#define REMEMBERED_WAYS 4
 #define PLACES_MAX 16          /* names of one file that are told of */
 #define NONE SIZE_MAX
 
@@ -31,7 +32,7 @@ struct name_change {
 struct node_change {
 	ino_id ino;
 	bool node, xattr, names;       /* what of it was written */
-	bool placed;                   /* a name of it is known */
+	uint32_t wanted;               /* so many names of it are to be looked for */
 };
 
 struct remembered {
@@ -46,16 +47,17 @@ struct plan {
 	struct node_change *nodes;
 	size_t names_count, nodes_count, names_capacity, nodes_capacity;
 	struct buffer texts;
+	int error;                     /* the first of what the kernel did not do */
 };
 
 /* ---- what changed */
 
 static int grow(void **items, size_t item_bytes, size_t count, size_t *capacity)
 {
-	if (count < *capacity)
-		return 0;
 	if (count >= CHANGES_MAX)
 		return -E2BIG;
+	if (count < *capacity)
+		return 0;
 	size_t more = *capacity ? 2 * *capacity : 64;
 	void *larger = realloc(*items, more * item_bytes);
 	if (!larger)
@@ -224,12 +226,45 @@ static void spot_close(struct spot s)
 
 /* ---- where files have a name */
 
-static void remember(struct echo *e, ino_id ino, struct node_place place)
+/* The way that holds this, else one that holds another node's place, else any. */
+static size_t way_for(const struct remembered *set, ino_id ino, struct node_place place)
 {
+	size_t way = place.cookie % REMEMBERED_WAYS;
+
+	for (size_t i = 0; i < REMEMBERED_WAYS; i++) {
+		if (set[i].ino == ino && set[i].place.parent == place.parent && set[i].place.cookie == place.cookie)
+			return i;
+		if (set[i].ino != ino)
+			way = i;
+	}
+	return way;
+}
+
+/* Who is displaced is looked for again. */
+void echo_remember(struct echo *e, ino_id ino, struct node_place place)
+{
+	pthread_mutex_lock(&e->lock);
 	if (!e->remembered)
-		e->remembered = calloc(REMEMBERED, sizeof(*e->remembered));
-	if (e->remembered)
-		e->remembered[ino % REMEMBERED] = (struct remembered){ ino, place };
+		e->remembered = calloc(REMEMBERED * REMEMBERED_WAYS, sizeof(*e->remembered));
+	if (e->remembered) {
+		struct remembered *set = &e->remembered[ino % REMEMBERED * REMEMBERED_WAYS];
+
+		set[way_for(set, ino, place)] = (struct remembered){ ino, place };
+	}
+	pthread_mutex_unlock(&e->lock);
+}
+
+/* 'place.parent' is 0 if it is about another node. */
+static struct node_place remembered(struct echo *e, ino_id ino, size_t way)
+{
+	struct node_place place = { 0, 0 };
+
+	pthread_mutex_lock(&e->lock);
+	const struct remembered *r = e->remembered ? &e->remembered[ino % REMEMBERED * REMEMBERED_WAYS + way] : NULL;
+	if (r && r->ino == ino)
+		place = r->place;
+	pthread_mutex_unlock(&e->lock);
+	return place;
 }
 
 /* Is this still a name of the node? Then the name, closed by a 0. */
@@ -273,7 +308,7 @@ static void add_place(struct plan *p, ino_id ino, struct node_place place, struc
 		places[(*count)++] = place;
 }
 
-/* The names that are known: of the kernel, under the old node id or the new one, or of the echo itself. */
+/* The names that are known: to the kernel, under the old node id or the new one, or to the echo. */
 static size_t places_of(struct plan *p, ino_id ino, const struct node *old, const struct node *new, struct node_place places[PLACES_MAX])
 {
 	const node_id ids[] = { node_id_of(ino, node_content_version(old)), node_id_of(ino, node_content_version(new)) };
@@ -284,8 +319,8 @@ static size_t places_of(struct plan *p, ino_id ino, const struct node *old, cons
 	for (unsigned k = 0; k < ARRAY_SIZE(ids); k++)
 		for (size_t i = 0; i < 4 * PLACES_MAX && nodes_place(e->mount->nodes, ids[k], i, &place); i++)
 			add_place(p, ino, place, places, &count);
-	if (e->remembered && e->remembered[ino % REMEMBERED].ino == ino)
-		add_place(p, ino, e->remembered[ino % REMEMBERED].place, places, &count);
+	for (size_t way = 0; way < REMEMBERED_WAYS; way++)
+		add_place(p, ino, remembered(e, ino, way), places, &count);
 	return count;
 }
 
@@ -316,10 +351,10 @@ static int search_directory(struct plan *p, struct record_cursor *cursor, ino_id
 		if (error < 0)
 			return error;
 		found = bsearch(&like, p->nodes, p->nodes_count, sizeof(like), node_compare);
-		if (!found || found->placed)
+		if (!found || found->wanted == 0)
 			continue;
-		remember(p->echo, found->ino, (struct node_place){ dir, record_key_cookie(&key) });
-		found->placed = true;
+		echo_remember(p->echo, found->ino, (struct node_place){ dir, record_key_cookie(&key) });
+		found->wanted--;
 		if (--*wanted == 0)
 			return 0;
 	}
@@ -362,19 +397,26 @@ static int find_places(struct plan *p)
 
 	for (size_t i = 0; i < p->names_count; i++)
 		if (p->names[i].new)
-			remember(p->echo, p->names[i].new, (struct node_place){ p->names[i].dir, p->names[i].cookie });
+			echo_remember(p->echo, p->names[i].new, (struct node_place){ p->names[i].dir, p->names[i].cookie });
 	for (size_t i = 0; i < p->nodes_count; i++) {
 		struct node_change *n = &p->nodes[i];
 		int error = both_nodes(p, n->ino, &old, &new);
 		if (error < 0)
 			return error;
-		n->placed = old.mode == 0 || new.mode == 0 || places_of(p, n->ino, &old, &new, places) > 0;
-		wanted += !n->placed;
+		if (old.mode != 0 && new.mode != 0 && places_of(p, n->ino, &old, &new, places) == 0)
+			n->wanted = S_ISDIR(new.mode) ? 1 : new.nlink;
+		wanted += n->wanted;
 	}
 	return wanted ? search(p, wanted) : 0;
 }
 
 /* ---- names are told */
+
+static void note(struct plan *p, int error)
+{
+	if (p->error == 0)
+		p->error = error;
+}
 
 static void tell_rename(struct plan *p, const struct name_change *from, const struct name_change *to)
 {
@@ -382,7 +424,7 @@ static void tell_rename(struct plan *p, const struct name_change *from, const st
 	struct spot here = from ? spot_of(p, from) : (struct spot){ .fd = -1 };
 
 	if (here.fd >= 0 || there.fd >= 0)
-		echo_renamed(p->echo, here, there, to->new_type);
+		note(p, echo_renamed(p->echo, here, there, to->new_type));
 	spot_close(here);
 	spot_close(there);
 }
@@ -401,12 +443,12 @@ static void tell_name(struct plan *p, const struct name_change *n)
 	if (at.fd < 0)
 		return;
 	if (n->old && n->new && n->old_type != DT_DIR && n->new_type != DT_DIR) {
-		echo_renamed(p->echo, (struct spot){ .fd = -1 }, at, n->new_type);
+		note(p, echo_renamed(p->echo, (struct spot){ .fd = -1 }, at, n->new_type));
 	} else {
 		if (n->old && n->went_to == NONE)
-			echo_deleted(p->echo, at, n->old_type);
+			note(p, echo_deleted(p->echo, at, n->old_type));
 		if (n->new)
-			echo_created(p->echo, at, n->new_type, exists(p, p->old, n->new));
+			note(p, echo_created(p->echo, at, n->new_type, exists(p, p->old, n->new)));
 	}
 	spot_close(at);
 }
@@ -486,9 +528,9 @@ static void tell_at(struct plan *p, ino_id ino, const struct node *new, struct n
 		return;
 	bool held = nodes_find(p->echo->mount->nodes, node_id_of(ino, node_content_version(new)), NULL);
 	if (written)
-		echo_written(p->echo, at);
+		note(p, echo_written(p->echo, at));
 	if (changed)
-		echo_attributes_changed(p->echo, at, IFTODT(new->mode), held);
+		note(p, echo_attributes_changed(p->echo, at, IFTODT(new->mode), held));
 	spot_close(at);
 }
 
@@ -507,9 +549,9 @@ static void tell_node(struct plan *p, const struct node_change *n)
 	for (size_t i = 0; i < count; i++)
 		tell_at(p, n->ino, &new, places[i], written, changed);
 	if (held && (written || new.mode == 0))
-		echo_ended(p->echo, n->ino, p->old.version, IFTODT(old.mode), written);
+		note(p, echo_ended(p->echo, n->ino, p->old.version, IFTODT(old.mode), written));
 	else if (held && !changed && !S_ISDIR(new.mode) && old.nlink != new.nlink)
-		echo_links_changed(p->echo, n->ino, p->new.version);
+		note(p, echo_links_changed(p->echo, n->ino, p->new.version));
 }
 
 static int tell_nodes(struct plan *p)
@@ -550,6 +592,8 @@ static int replay_version(struct echo *e, version_t from, version_t to)
 		error = tell_names(&p);
 	if (error == 0)
 		error = tell_nodes(&p);
+	if (error == 0 && p.error < 0 && !e->stopping)
+		log_info("not all of version %llu could be told to watchers: %s", (unsigned long long)to, error_text(p.error));
 	buffer_fini(&p.texts);
 	free(p.names);
 	free(p.nodes);
@@ -612,7 +656,8 @@ void replay(struct echo *e)
 		if (error == 0 || e->stopping)
 			continue;
 		log_warning("watchers are not told what changed from version %llu to %llu: %s", (unsigned long long)m->echoed,
-			    (unsigned long long)shown, error_text(error));
+			    (unsigned long long)shown,
+			    error == -E2BIG ? "it is too much" : error == -ESTALE ? "it is too long ago" : error_text(error));
 		m->echoed = shown;
 	}
 }

@@ -38,7 +38,7 @@ struct echo {
 	pthread_cond_t passed;
 	atomic_uint flips_waiting;
 	atomic_bool stopping;
-	pthread_mutex_t lock;          /* of the stands */
+	pthread_mutex_t lock;          /* of the stands, and of what is remembered */
 	struct stand stands[STANDS_MAX];
 	uint64_t ghosts;               /* so many were made; under the lock */
 	struct remembered *remembered; /* replay.c: where files that changed have a name */
