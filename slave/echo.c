@@ -217,6 +217,11 @@ static void stand_ghost(struct echo *e, unsigned index, struct spot at, uint8_t 
 	stand_set(e, index, (struct stand){ .parent = at.dir, .name = at.name, .is = STAND_GHOST, .type = type });
 }
 
+static void stand_node(struct echo *e, unsigned index, struct spot at, ino_id ino, version_t version)
+{
+	stand_set(e, index, (struct stand){ .parent = at.dir, .name = at.name, .is = STAND_NODE, .ino = ino, .version = version });
+}
+
 static void stands_end(struct echo *e)
 {
 	pthread_mutex_lock(&e->lock);
@@ -233,9 +238,9 @@ static int done(struct echo *e, int result)
 	return error;
 }
 
-static struct spot hidden_spot(const struct echo *e)
+static struct spot hidden_spot(const struct echo *e, const char *name)
 {
-	return (struct spot){ .dir = HIDDEN_ID, .fd = e->hidden, .name = "node" };
+	return (struct spot){ .dir = HIDDEN_ID, .fd = e->hidden, .name = name };
 }
 
 void echo_close(int fd)
@@ -309,35 +314,53 @@ int echo_deleted(struct echo *e, struct spot at, uint8_t type)
 	return done(e, unlinkat(at.fd, at.name, type == DT_DIR ? AT_REMOVEDIR : 0));
 }
 
-int echo_renamed(struct echo *e, struct spot from, struct spot to, uint8_t type)
+/* The kernel is told that a hidden name is gone, so that it does not hold the node by it. */
+static void hide_again(struct echo *e, struct spot at)
 {
-	if (from.fd < 0)
-		from = hidden_spot(e);
-	if (to.fd < 0)
-		to = hidden_spot(e);
-	stand_ghost(e, 0, from, type);
-	stand_nothing(e, 1, to);
-	return done(e, renameat(from.fd, from.name, to.fd, to.name));
-}
-
-/* The kernel is then told that the hidden name is gone, so that the node is not held by it. */
-int echo_links_changed(struct echo *e, ino_id ino, version_t version)
-{
-	struct spot at = hidden_spot(e);
 	struct stat s;
 
-	stand_set(e, 0, (struct stand){ .parent = at.dir, .name = at.name, .is = STAND_NODE, .ino = ino, .version = version });
-	int result = set_times(at, true);
 	stand_nothing(e, 0, at);
 	fstatat(at.fd, at.name, &s, AT_SYMLINK_NOFOLLOW);
-	return done(e, result);
+}
+
+int echo_renamed(struct echo *e, struct spot from, struct spot to, uint8_t type, ino_id ino, version_t version)
+{
+	bool away = to.fd < 0;
+
+	if (from.fd < 0)
+		from = hidden_spot(e, "node");
+	if (away)
+		to = hidden_spot(e, "moved");
+	if (ino)
+		stand_node(e, 0, from, ino, version);
+	else
+		stand_ghost(e, 0, from, type);
+	stand_nothing(e, 1, to);
+	int result = renameat(from.fd, from.name, to.fd, to.name);
+	int error = result < 0 ? -errno : 0;
+	if (away)
+		hide_again(e, to);
+	stands_end(e);
+	return error;
+}
+
+int echo_links_changed(struct echo *e, ino_id ino, version_t version)
+{
+	struct spot at = hidden_spot(e, "node");
+
+	stand_node(e, 0, at, ino, version);
+	int result = set_times(at, true);
+	int error = result < 0 ? -errno : 0;
+	hide_again(e, at);
+	stands_end(e);
+	return error;
 }
 
 int echo_ended(struct echo *e, ino_id ino, version_t version, uint8_t type, bool written)
 {
-	struct spot at = hidden_spot(e);
+	struct spot at = hidden_spot(e, "node");
 
-	stand_set(e, 0, (struct stand){ .parent = at.dir, .name = at.name, .is = STAND_NODE, .ino = ino, .version = version });
+	stand_node(e, 0, at, ino, version);
 	if (written)
 		modify(at); /* not if it is a program that runs */
 	return done(e, unlinkat(at.fd, at.name, type == DT_DIR ? AT_REMOVEDIR : 0));

@@ -12,7 +12,7 @@
  *   a file written, truncated                OPEN, MODIFY, CLOSE_WRITE            OPEN, MODIFY, CLOSE_WRITE, ATTRIB, DELETE_SELF
  *   a file put in another's place            MOVED_TO                             ATTRIB, DELETE_SELF of what was there
  *   chmod, chown, utimes, setxattr           ATTRIB                               ATTRIB
- *   rename, from here to there               MOVED_FROM, MOVED_TO (one cookie)    –
+ *   rename, from here to there               MOVED_FROM, MOVED_TO (one cookie)    MOVE_SELF (not directories)
  *   a name removed, others are left          DELETE                               ATTRIB
  *   removed                                  DELETE                               ATTRIB (files), DELETE_SELF
  *

@@ -418,13 +418,22 @@ static void note(struct plan *p, int error)
 		p->error = error;
 }
 
+/* Is this a file that is the same as before, and that somebody may watch? */
+static bool is_same_file(struct plan *p, ino_id ino)
+{
+	struct node old, new;
+
+	return both_nodes(p, ino, &old, &new) == 0 && old.mode != 0 && new.mode != 0 && !S_ISDIR(new.mode) &&
+	       node_content_version(&old) == node_content_version(&new) &&
+	       nodes_find(p->echo->mount->nodes, node_id_of(ino, node_content_version(&new)), NULL);
+}
+
 static void tell_rename(struct plan *p, const struct name_change *from, const struct name_change *to)
 {
-	struct spot there = spot_of(p, to);
-	struct spot here = from ? spot_of(p, from) : (struct spot){ .fd = -1 };
+	struct spot here = spot_of(p, from), there = spot_of(p, to);
 
-	if (here.fd >= 0 || there.fd >= 0)
-		note(p, echo_renamed(p->echo, here, there, to->new_type));
+	if (here.fd >= 0 || there.fd >= 0 || is_same_file(p, to->new))
+		note(p, echo_renamed(p->echo, here, there, to->new_type, is_same_file(p, to->new) ? to->new : 0, p->new.version));
 	spot_close(here);
 	spot_close(there);
 }
@@ -443,7 +452,7 @@ static void tell_name(struct plan *p, const struct name_change *n)
 	if (at.fd < 0)
 		return;
 	if (n->old && n->new && n->old_type != DT_DIR && n->new_type != DT_DIR) {
-		note(p, echo_renamed(p->echo, (struct spot){ .fd = -1 }, at, n->new_type));
+		note(p, echo_renamed(p->echo, (struct spot){ .fd = -1 }, at, n->new_type, 0, 0));
 	} else {
 		if (n->old && n->went_to == NONE)
 			note(p, echo_deleted(p->echo, at, n->old_type));

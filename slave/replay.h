@@ -65,8 +65,11 @@ int echo_created(struct echo *, struct spot, uint8_t type, bool link); /* link: 
 int echo_written(struct echo *, struct spot);
 int echo_attributes_changed(struct echo *, struct spot, uint8_t type, bool held);
 int echo_deleted(struct echo *, struct spot, uint8_t type);
-/* Without a name on one side (fd < 0) it comes from, or goes to, where nobody looks. */
-int echo_renamed(struct echo *, struct spot from, struct spot to, uint8_t type);
+/*
+ * Without a name on one side (fd < 0) it comes from, or goes to, where nobody looks. 'ino', as of that version, is told that it is moved, if it is a
+ * file; 0: it is not.
+ */
+int echo_renamed(struct echo *, struct spot from, struct spot to, uint8_t type, ino_id ino, version_t);
 /* A file that is held has more names, or fewer, and nothing else of it changed. */
 int echo_links_changed(struct echo *, ino_id, version_t);
 /* The node as of that version is shown nowhere any more. */

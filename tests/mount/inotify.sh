@@ -115,6 +115,10 @@ ln "$M/dir/file" "$M/dir/file.link"
 check "one more name" told file2 'ATTRIB dir/file'
 rm "$M/dir/file.link"
 check "one less" told file2 'ATTRIB dir/file'
+mv "$M/dir/file" "$M/aside/file"
+check "renamed, out of what is watched" told file2 'MOVE_SELF dir/file'
+mv "$M/aside/file" "$M/dir/file"
+check "and back" told file2 'MOVE_SELF dir/file'
 exec 9<"$S1/dir/file"
 rm "$M/dir/file"
 check "removed, while somebody reads it" told file2 'ATTRIB dir/file' 'DELETE_SELF dir/file'

@@ -33,6 +33,7 @@ for slave in slave1 slave2; do
 	check "nobody may write on $slave" as_user bash -c ". '$root/tests/lib/lib.sh'; refused 'Read-only file system' touch '$T/own/$slave/x'"
 done
 status() { as_user "$DRSFS" status --state "$T/own/state/slave1"; }
+check "and it is said that nobody can watch" grep -q 'no inotify events on .*: Operation not permitted' "$T/own/log/slave1"
 as_user touch "$T/own/master/bad"
 check "slave2 has it" as_user "$root/tests/cluster" wait "$T/own" slave2
 check "slave1, that checks, refuses it" await 10 eval 'status | grep -qx "  bad is there"'
