@@ -1,12 +1,11 @@
 /*
- * What events for watchers cost (F5), on a mount of the process's own: CPU time per change, the daemon's and the kernel's for it, with nobody and with
- * somebody watching, and the time from the beginning of a flip to the last event. The directory is one that the kernel holds.
+ * What events for watchers cost (F5), on a mount of the process's own: CPU time, the daemon's and the kernel's for it, the flip, and how long after its
+ * beginning the last event comes. The directory is one that the kernel holds; switched off, with nobody and with somebody who watches it.
  *
- *   echo FILES     prints, in µs: "off|silent|watched one CPU FLIP EVENT", for one changed file a version, and
- *                  "off|silent|watched KIND CPU EVENT", per file, for FILES of them in a version: written, created, removed
+ *   events FILES     lines "off|silent|watched KIND CPU FLIP EVENT" in µs (0: none comes), for a version that changes one file (one; the medians of many,
+ *                    CPU the mean) or FILES files (written, removed, created; CPU is per file)
  */
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <sys/inotify.h>
 #include <sys/resource.h>
@@ -16,7 +15,7 @@
 #include "tests/lib/tree.h"
 
 #define ROUNDS 300
-#define QUIET_US 20000 /* longer than anything that is still to come */
+#define QUIET_US 100000
 
 static struct tree tree;
 static struct slave_mount *slave;
@@ -32,16 +31,12 @@ static double cpu_us(void)
 	return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) * 1e6 + (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec);
 }
 
-/* Until the last event, or until it has been quiet for long. */
-static double drain(const char *last)
+/* When the event comes that this name was closed or removed; also if there were too many. */
+static double wait_for(const char *last)
 {
 	struct pollfd ready = { .fd = watcher, .events = POLLIN };
 	static char events[1 << 16] __attribute__((aligned(8)));
 
-	if (watcher < 0) {
-		pause_us(QUIET_US + (last ? 0 : 0));
-		return now_us();
-	}
 	while (poll(&ready, 1, 10000) > 0) {
 		ssize_t size = read(watcher, events, sizeof(events));
 
@@ -61,15 +56,15 @@ static void name_of(char name[32], unsigned i)
 	snprintf(name, 32, "file-%u", i);
 }
 
-/* The echo is at an end when nothing uses CPU time any more. */
+/* It is at an end when nothing uses CPU time any more. */
 static void wait_quiet(void)
 {
 	double before;
 
 	do {
 		before = cpu_us();
-		pause_us(5 * QUIET_US);
-	} while (cpu_us() - before > 200);
+		pause_us(QUIET_US);
+	} while (cpu_us() - before > QUIET_US / 500.);
 }
 
 static void one(const char *what)
@@ -83,20 +78,19 @@ static void one(const char *what)
 		double used = cpu_us(), begun = now_us();
 		must(slave_mount_flip(slave), "flip");
 		flips[i] = now_us() - begun;
-		ends[i] = drain("file-0") - begun;
+		ends[i] = watcher < 0 ? 0 : wait_for("file-0") - begun;
 		pause_us(2000);
 		cpu += cpu_us() - used;
 	}
 	qsort(flips, ROUNDS, sizeof(*flips), sample_compare);
 	qsort(ends, ROUNDS, sizeof(*ends), sample_compare);
-	printf("%s one %.0f %.0f %.0f\n", what, cpu / ROUNDS, flips[ROUNDS / 2], watcher < 0 ? 0 : ends[ROUNDS / 2]);
+	printf("%s one %.0f %.0f %.0f\n", what, cpu / ROUNDS, flips[ROUNDS / 2], ends[ROUNDS / 2]);
 }
 
-static void many(const char *what, const char *kind)
+static void change(const char *kind)
 {
-	char name[32] = "";
+	char name[32];
 
-	tree_begin(&tree);
 	for (unsigned i = 0; i < files; i++) {
 		name_of(name, i);
 		if (*kind == 'w') {
@@ -109,14 +103,19 @@ static void many(const char *what, const char *kind)
 			inos[i] = tree_add_file(&tree, dir, name, "x", 1);
 		}
 	}
+}
+
+static void many(const char *what, const char *kind)
+{
+	tree_begin(&tree);
+	change(kind);
 	tree_touch(&tree, dir);
 	tree_commit(&tree);
 	double used = cpu_us(), begun = now_us();
 	must(slave_mount_flip(slave), "flip");
 	double flipped = now_us();
 	wait_quiet();
-	(void)name;
-	printf("%s %s %.1f per file, flip %.1f ms\n", what, kind, (cpu_us() - used) / files, (flipped - begun) / 1000);
+	printf("%s %s %.1f %.0f 0\n", what, kind, (cpu_us() - used) / files, flipped - begun);
 }
 
 static void measure(const char *what, bool inotify, bool watched)
