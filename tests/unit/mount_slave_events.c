@@ -190,6 +190,32 @@ Test(mount_slave_events, a_file_in_place_of_a_directory_is_another_thing)
 	tells("delete thing, create thing, close thing");
 }
 
+/* Ghosts and their timeouts leave nothing behind that costs a reader more than one look. */
+Test(mount_slave_events, what_was_told_is_cached_again)
+{
+	ino_id changed = tree_file(&tree, dir, "changed", "x"), gone = tree_file(&tree, dir, "gone", "x"), moved = tree_file(&tree, dir, "moved", "x");
+	static const char *const names[] = { "changed", "gone", "moved", "elsewhere", "new" };
+	uint64_t before = 0;
+	char path[200];
+
+	commit_and_watch();
+	tree_rewrite(&tree, changed, "y", 1);
+	unname("gone");
+	tree_delete_node(&tree, gone);
+	unname("moved");
+	name_again("elsewhere", moved);
+	tree_file(&tree, dir, "new", "x");
+	events();
+	for (unsigned round = 0; round < 4; round++) {
+		before = slave_mount_requests(slave); /* the first two rounds ask, the second for attributes that may not be kept at once */
+		for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+			snprintf(path, sizeof(path), "%s/dir/%s", tree.mnt, names[i]);
+			cr_assert(eq(i32, access(path, R_OK), strcmp(names[i], "gone") == 0 || strcmp(names[i], "moved") == 0 ? -1 : 0), "%s", names[i]);
+		}
+	}
+	cr_assert(eq(u64, slave_mount_requests(slave), before));
+}
+
 /* And what comes after that is told again. */
 Test(mount_slave_events, a_version_of_too_many_changes_is_not_told)
 {
