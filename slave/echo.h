@@ -24,11 +24,12 @@
  * - What is in a directory that is new, or that is removed with it, is not told one by one.
  * - Of directories only those that the kernel holds are concerned; others nobody watches.
  *
- * How readers are kept from the echo's doings: every request that the echo's thread makes is known by its thread id. Names that it works on lead it, and
- * only it, to ghosts: nodes that stand for nothing. Such an entry has timeout 0, so whoever finds it in the kernel's cache asks again and gets what
- * is there. Conversely the kernel must ask about these names when the echo comes along, so from the flip until the echo is done entries that changed are
- * given with timeout 0, too (visit_entry_timeout). Nodes that are no longer shown and that somebody still holds are told of their end under another
- * name, in a hidden directory that exists for the echo only.
+ * How readers are kept from the echo's doings: every request that the echo's thread makes is known by its thread id. Names that it works on lead
+ * it, and only it, to ghosts: nodes that stand for nothing. Such an entry has timeout 0, so whoever finds it in the kernel's cache asks again and
+ * gets what is there. Conversely the kernel must ask about these names when the echo comes along, so from the flip until the echo is done entries
+ * that changed are given with timeout 0, too (visit_entry_timeout). A node that lives on is touched in one way only, its attributes are "set", and
+ * the answer is what they are. Nodes that are no longer shown and that somebody still holds are told of their end under another name, in a hidden
+ * directory that exists for the echo only.
  *
  * The echo and a flip take turns: a flip waits for one operation at most, a fraction of a millisecond. One that lags far behind skips what it has
  * not told, and says so in the log.

@@ -462,7 +462,10 @@ static void tell_name(struct plan *p, const struct name_change *n)
 	spot_close(at);
 }
 
-/* A name from which something is renamed away is left before something else takes its place; 'from' begins such a chain, or is somewhere in a circle. */
+/*
+ * A name from which something is renamed away is left before something else takes its place: from any name of such a chain to its end, and from there
+ * back. A circle is begun anywhere.
+ */
 static int tell_renames(struct plan *p, size_t name)
 {
 	size_t first = name;

@@ -1,9 +1,9 @@
 /*
- * What events for watchers cost (F5), on a mount of the process's own: CPU time, the daemon's and the kernel's for it, the flip, and how long after its
- * beginning the last event comes. The directory is one that the kernel holds; switched off, with nobody and with somebody who watches it.
+ * What events for watchers cost (F5), on a mount of the process's own: CPU time, the daemon's and the kernel's for it, the flip, and how long after
+ * its beginning the last event comes. The directory is one that the kernel holds; switched off, with nobody and with somebody who watches it.
  *
- *   events FILES     lines "off|silent|watched KIND CPU FLIP EVENT" in µs (0: none comes), for a version that changes one file (one; the medians of many,
- *                    CPU the mean) or FILES files (written, removed, created; CPU is per file)
+ *   events FILES     lines "off|silent|watched KIND CPU FLIP EVENT" in µs (0: none comes), for a version that changes one file (one; the medians
+ *                    of many, CPU the mean) or FILES files (written, removed, created; CPU is per file)
  */
 #include <fcntl.h>
 #include <poll.h>

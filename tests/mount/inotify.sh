@@ -70,14 +70,14 @@ rm "$M/dir/thrice"
 check "one less" told events 'DELETE dir/thrice'
 rm "$M/dir/twice"
 check "removed" told events 'DELETE dir/twice'
-view=$(drsfs batch begin --name replace) && echo whole >"$view/dir/.tmp" && mv "$view/dir/.tmp" "$view/dir/seen" && drsfs batch commit replace >/dev/null
+begin replace && echo whole >"$view/dir/.tmp" && mv "$view/dir/.tmp" "$view/dir/seen" && drsfs batch commit replace >/dev/null
 check "replaced as editors do, within one version" told events 'MOVED_TO dir/seen'
 check "what came is there" grep -qx whole "$S1/dir/seen"
 for i in 0 1; do
 	echo $i >"$M/dir/log.$i"
 	check "log.$i" told events "CREATE dir/log.$i" "CLOSE_WRITE dir/log.$i"
 done
-view=$(drsfs batch begin --name rotate) && mv "$view/dir/log.1" "$view/dir/log.2" && mv "$view/dir/log.0" "$view/dir/log.1" && drsfs batch commit rotate >/dev/null
+begin rotate && mv "$view/dir/log.1" "$view/dir/log.2" && mv "$view/dir/log.0" "$view/dir/log.1" && drsfs batch commit rotate >/dev/null
 check "rotated: what makes room goes first" told events 'MOVED_FROM dir/log.1' 'MOVED_TO dir/log.2' 'MOVED_FROM dir/log.0' 'MOVED_TO dir/log.1'
 
 step "directories, and what is neither"
@@ -94,7 +94,7 @@ chmod 711 "$M/dir"
 check "chmod of one that is watched" told events 'ATTRIB,ISDIR dir' 'ATTRIB,ISDIR dir/'
 ln -s one "$M/link"
 check "symlink" told events 'CREATE link'
-view=$(drsfs batch begin --name swing) && ln -s two "$view/.new" && mv -T "$view/.new" "$view/link" && drsfs batch commit swing >/dev/null
+begin swing && ln -s two "$view/.new" && mv -T "$view/.new" "$view/link" && drsfs batch commit swing >/dev/null
 check "symlink replaced" told events 'MOVED_TO link'
 check "it leads there" test "$(readlink "$S1/link")" = two
 mkfifo "$M/fifo"
@@ -178,8 +178,8 @@ kill $reader
 step "not where it is switched off, and nothing is written through it"
 check "no event on slave2" test ! -s "$T/silent"
 mkdir "$T/bound" && mount --bind "$S1" "$T/bound" && extra_mounts+=("$T/bound") && mount -o remount,rw,bind "$T/bound"
-for attempt in 'touch new' 'mkdir new' 'ln -s x new' 'ln the-end new' 'mkfifo new' 'rm the-end' 'rmdir dir' 'mv the-end new' 'chmod 600 the-end' 'truncate -s 0 the-end' \
-	'setfattr -n user.a -v b the-end' 'setfattr -x user.a dir' 'fallocate -l 10 the-end' 'dd if=/dev/zero of=the-end conv=notrunc count=1'; do
+for attempt in 'touch new' 'mkdir new' 'ln -s x new' 'ln the-end new' 'mkfifo new' 'rm the-end' 'rmdir dir' 'mv the-end new' 'chmod 600 the-end' \
+	'truncate -s 0 the-end' 'setfattr -n user.a -v b the-end' 'setfattr -x user.a dir' 'fallocate -l 10 the-end' 'dd if=/dev/zero of=the-end conv=notrunc count=1'; do
 	# shellcheck disable=SC2086 # words
 	check "through a mount that is writable: $attempt" bash -c "cd '$T/bound' && . '$root/tests/lib/lib.sh' && refused 'Read-only file system' $attempt"
 done
