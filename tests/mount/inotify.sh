@@ -166,7 +166,7 @@ step "many versions, watched and read"
 watch many -r "$S1"
 (while [ -e "$T/many" ]; do find "$S1" -type f -exec cat {} + >/dev/null 2>&1; done) &
 reader=$!
-extra_pids+=($reader)
+extra_pids+=("$reader")
 make_versions 300
 echo end >"$M/the-end"
 equal slave1
@@ -190,7 +190,7 @@ step "the end of it"
 watch last -r "$S1"
 make_versions 1000 &
 versions=$!
-extra_pids+=($versions)
+extra_pids+=("$versions")
 await 10 eval '[ "$(wc -l <"$T/last")" -gt 20 ]'
 check "killed while it tells" cluster kill slave1
 check "its process is gone" await 10 eval '! ps -o stat= -p $(cat "$T/pid/slave1") | grep -v Z'
