@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "drsfs/error.h"
+#include "master/interrupt.h"
 #include "master/serve.h"
 
 /* --- the beginning */
@@ -214,8 +215,10 @@ bool strict_hold_times(struct tree *t, ino_id directory)
 }
 
 /* What programs hear of an abort: that it was not done, by whoever decided so. */
-static int error_heard(int error)
+static int error_heard(const struct strict *s, int error)
 {
+	if (s->interrupted)
+		return -EINTR;
 	switch (error) {
 	case -ETIMEDOUT:
 	case -ENOSPC:
@@ -233,7 +236,7 @@ static void answer(struct master_mount *m, int error)
 	if (!req)
 		return;
 	if (error < 0)
-		serve_reply(req, error_heard(error));
+		serve_reply(req, error_heard(s, error));
 	else if (s->answer == STRICT_ENTRY)
 		serve_reply_entry(req, &s->to.name, s->id);
 	else if (s->answer == STRICT_ATTRIBUTES)
@@ -378,7 +381,7 @@ void strict_decided(struct master_mount *m, bool committed)
 static void answer_behind_notices(struct master_mount *m, int error)
 {
 	struct buffer none = BUFFER_INIT;
-	notices_send(&m->main, &none, m->strict.request, error_heard(error));
+	notices_send(&m->main, &none, m->strict.request, error_heard(&m->strict, error));
 	m->strict.request = NULL;
 }
 
@@ -401,6 +404,27 @@ static void committed(void *user, const struct batch_outcome *outcome)
 	strict_settle(m);
 }
 
+/* Within libfuse's handling of the request: it is answered later in any case. */
+static void interrupted(fuse_req_t req, void *user)
+{
+	struct master_mount *m = user;
+	const struct master_mount_listener *listener = &m->publish.listener;
+	version_t proposed;
+	if (m->strict.request != req || !interrupt_is_fatal(fuse_req_ctx(req)->pid) || batches_cancel(m, m->strict.batch, &proposed) < 0)
+		return;
+	m->strict.interrupted = true;
+	if (listener->cancel)
+		listener->cancel(listener->user, proposed);
+}
+
+/* It is proposed. */
+static void wait(struct master_mount *m)
+{
+	show(m);
+	if (m->strict.request)
+		fuse_req_interrupt_func(m->strict.request, interrupted, m);
+}
+
 void strict_end(struct master_mount *m)
 {
 	struct strict *s = &m->strict;
@@ -417,7 +441,7 @@ void strict_end(struct master_mount *m)
 		uint32_t batch = s->batch;
 		batches_commit(m, batch, &m->publish.options.strict, committed, m);
 		if (s->batch == batch)
-			show(m);
+			wait(m);
 		return;
 	}
 	if (ret < 0)

@@ -34,6 +34,7 @@ struct strict {
 	struct buffer names;            /* (names_note) */
 	bool shown;
 	bool decided;
+	bool interrupted;               /* who asked is to end */
 	struct buffer nodes;            /* be64 each: what it has changed, */
 	struct buffer times;            /* and directories whose times the kernel does not know */
 	bool awaiting;                  /* there may be files that await a trial (draft.h) */
