@@ -78,7 +78,7 @@ static void draft_take_out(struct draft **at, struct draft *d)
 
 void draft_release(struct live *live, struct draft *d)
 {
-	if (d->opens || d->drafted || d->touched.seconds)
+	if (d->opens || d->drafted || d->asked || d->touched.seconds)
 		return;
 	draft_take_out(d->left ? &live->left : bucket_of(live, d->ino), d);
 	draft_free(live, d);
@@ -177,7 +177,7 @@ static int draft_end(struct live *live, struct draft *d)
 	int ret = d->spilled ? live_drop(live, live->waiting, &key) : 0;
 	d->spilled = d->awaits_trial = false;
 	draft_delist(d);
-	if (!d->writers)
+	if (!d->writers && !d->asked)
 		draft_edit_drop(live, d);
 	buffer_fini(&d->content);
 	return ret;

@@ -50,6 +50,7 @@ struct draft {
 	bool left;                     /* these handles are of the file as it was (known.h): nothing is written through them */
 	bool refused;                  /* so is what was written through them (strict.h): whoever still closes or syncs one is to hear of it */
 	bool awaits_trial;             /* complete, but of a two-phase directory: published by a trial of its own (strict.h) */
+	bool asked;                    /* … which is not decided: until then readers find what was written, as the kernel's caches have it */
 	struct node_time touched;      /* a directory's time, since names in it were made that still wait; 0: none */
 	uint32_t nlink_published;
 	struct handle *handles;

@@ -71,7 +71,7 @@ static void handle_take(struct tree *t, struct fuse_file_info *fi)
 	if (writes && --d->writers == 0 && d->drafted && !strict_leave(t, d))
 		if (live_change(live, 0, true, &txn) < 0 || draft_settle(live, d) < 0)
 			live->unsettled = true;
-	if (!d->drafted && !d->writers && d->edit)
+	if (!d->drafted && !d->writers && !d->asked && d->edit)
 		draft_edit_drop(live, d);
 	d->opens--;
 	draft_release(live, d);

@@ -248,12 +248,25 @@ static int note_nodes(struct master_mount *m)
 	return more < 0 ? more : m->strict.nodes.failed ? -ENOMEM : any;
 }
 
-/* In memory such a node is what the operation made of it. */
-static int undo_node(struct live *live, ino_id ino, version_t trial)
+/* Its last writer may have gone while it had no name. */
+static int undo_removal(struct master_mount *m, struct draft *d)
 {
+	struct live *live = &m->main.live;
+	ino_id ino = d->ino;
+	int ret = draft_revive(live, d);
+	d = draft_find(live, ino);
+	if (ret == 0 && draft_is_drafted(d) && !d->writers && !strict_leave(&m->main, d))
+		live->unsettled = true;
+	return ret;
+}
+
+/* In memory such a node is what the operation made of it. */
+static int undo_node(struct master_mount *m, ino_id ino, version_t trial)
+{
+	struct live *live = &m->main.live;
 	struct draft *d = draft_find(live, ino);
-	if (d && d->drafted)
-		return draft_revive(live, d);
+	if (draft_is_drafted(d))
+		return undo_removal(m, d);
 	if (d && d->edit && d->node.content_version == trial) {
 		d->refused = true;
 		draft_edit_drop(live, d);
@@ -268,13 +281,12 @@ static int undo_node(struct live *live, ino_id ino, version_t trial)
 static void undo(struct master_mount *m, int error)
 {
 	struct strict *s = &m->strict;
-	struct live *live = &m->main.live;
 	struct buffer notices = BUFFER_INIT;
 	struct reader nodes = reader_of(buffer_slice(&s->nodes));
 	struct txn *txn;
 	int ret = work_change(&m->work, 0, true, &txn);
 	while (ret == 0 && reader_left(&nodes))
-		ret = undo_node(live, read_be64(&nodes), batch_draft(s->batch));
+		ret = undo_node(m, read_be64(&nodes), batch_draft(s->batch));
 	work_broken_by(&m->work, ret);
 	if (ret == 0 && s->content) {
 		undone_from(&m->main, txn, batch_draft(s->batch), &notices); /* an error is a stale cache */
@@ -297,8 +309,19 @@ void strict_fini(struct strict *s)
 	buffer_fini(&s->times);
 }
 
-static void strict_clear(struct strict *s)
+static void settled(struct live *live, struct draft *d)
 {
+	d->asked = false;
+	if (!d->drafted && !d->writers)
+		draft_edit_drop(live, d);
+	draft_release(live, d);
+}
+
+static void strict_clear(struct master_mount *m)
+{
+	struct strict *s = &m->strict;
+	if (s->settles)
+		settled(&m->main.live, s->settles);
 	strict_fini(s);
 	*s = (struct strict){ .awaiting = s->awaiting, .stuck = s->stuck };
 }
@@ -325,7 +348,7 @@ static void committed(void *user, const struct batch_outcome *outcome)
 		done(m);
 	policy_changed(m->policy);
 	answer(m, outcome->error);
-	strict_clear(s);
+	strict_clear(m);
 	if (asked)
 		strict_settle(m);
 	serve_deferred(m);
@@ -347,7 +370,7 @@ void strict_end(struct master_mount *m)
 		work_broken_by(&m->work, ret); /* what it has changed in memory cannot be told from what it has not */
 	batches_let_go(m, s->batch);
 	answer(m, ret);
-	strict_clear(s);
+	strict_clear(m);
 }
 
 /* --- files that nobody asks for */
@@ -368,18 +391,30 @@ static struct draft *awaiting(struct live *live)
 	return d;
 }
 
+/* It needs none, if it has left that directory meanwhile; where a file is that the kernel has forgotten nobody can say. */
+static int settle_begin(struct master_mount *m, ino_id ino)
+{
+	if (known_find(&m->main.known, ino))
+		return strict_file(&m->main, ino);
+	int ret = begin(&m->main, PUBLISH_TWO_PHASE);
+	m->strict.content |= m->strict.trial;
+	return ret;
+}
+
 static int settle(struct master_mount *m, struct draft *d)
 {
 	struct live *live = &m->main.live;
 	struct txn *txn;
-	int ret = strict_file(&m->main, d->ino); /* no trial, if it has left that directory meanwhile */
+	int ret = settle_begin(m, d->ino);
 	if (ret == 0)
 		ret = live_change(live, 0, true, &txn);
 	if (ret == 0) {
-		m->strict.settles = m->strict.trial;
+		m->strict.settles = m->strict.trial ? d : NULL;
+		d->asked = true;
 		d->awaits_trial = false;
 		ret = draft_settle(live, d);
-		draft_release(live, d);
+		if (!m->strict.settles)
+			settled(live, d);
 	}
 	strict_end(m);
 	return ret;

@@ -22,7 +22,7 @@ struct strict_name_kept {
 struct strict {
 	bool trial;                     /* a request is being served on trial */
 	bool content;                   /* it finishes a file's content */
-	bool settles;                   /* nobody asked for it: a file whose last writer has gone */
+	struct draft *settles;          /* nobody asked for it: a file whose last writer has gone; NULL: somebody did */
 	uint32_t batch;                 /* what it changes; 0: nothing is on trial, or committed */
 	fuse_req_t request;             /* whose answer is held; NULL: none is */
 	enum strict_answer answer;
