@@ -225,15 +225,22 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 
 /* --- removing and moving */
 
-/* A name is about to go. */
+/* A name is about to go. That of a file that waits may hide a published one, which goes with it. */
 static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, struct name *ret_name)
 {
 	struct tree *t = tree_of(req);
+	struct named published = { 0 };
+	struct txn *txn;
 	ino_id ino = 0;
 	int ret = name_given(req, parent, text, true, ret_name);
 	if (ret == 0)
 		ret = find(t, ret_name, &ino);
-	return ret < 0 || strict_waits(t, ino) ? ret : strict_name(t, ret_name->parent);
+	if (ret == 0)
+		ret = live_read(&t->live, &txn);
+	if (ret == 0)
+		ret = name_find(txn, published_view(&t->live, txn), ret_name, &published);
+	bool waits = strict_waits(t, ino) && !published.child;
+	return ret < 0 || waits ? ret : strict_name(t, ret_name->parent);
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *text)

@@ -63,7 +63,7 @@ static int begin(struct tree *t, enum publish_method method)
 	return busy(m) ? DEFERRED : trial_begin(m);
 }
 
-/* A new file that is still being written is judged when it is closed, whatever its name is by then. */
+/* A new file that is still being written is judged when it is closed, with its names. */
 bool strict_waits(struct tree *t, ino_id ino)
 {
 	const struct draft *d = ino ? draft_find(&t->live, ino) : NULL;
@@ -95,8 +95,14 @@ bool strict_concerns_names(struct tree *t, ino_id directory)
 static int file_method(struct tree *t, ino_id ino, enum publish_method *ret_method)
 {
 	struct txn *txn;
+	const struct draft *d = draft_find(&t->live, ino);
 	int ret = live_read(&t->live, &txn);
-	return ret < 0 ? ret : policy_of_file(t->mount->policy, &t->live, txn, known_find(&t->known, ino), ret_method);
+	if (ret == 0)
+		ret = policy_of_file(t->mount->policy, &t->live, txn, known_find(&t->known, ino), ret_method);
+	/* With it go the names that it has taken from others, and has left since. */
+	for (const struct draft_name *name = d ? d->names : NULL; name && ret == 0 && *ret_method == PUBLISH_ONE_PHASE; name = name->next)
+		ret = policy_of_directory(t->mount->policy, &t->live, txn, name->parent, ret_method);
+	return ret;
 }
 
 bool strict_concerns(struct tree *t, ino_id ino)
@@ -248,25 +254,20 @@ static int note_nodes(struct master_mount *m)
 	return more < 0 ? more : m->strict.nodes.failed ? -ENOMEM : any;
 }
 
-/* Its last writer may have gone while it had no name. */
-static int undo_removal(struct master_mount *m, struct draft *d)
+/* Files that have names again: their last writers may have gone while they had none. */
+static void undo_leaving(struct tree *t)
 {
-	struct live *live = &m->main.live;
-	ino_id ino = d->ino;
-	int ret = draft_revive(live, d);
-	d = draft_find(live, ino);
-	if (ret == 0 && draft_is_drafted(d) && !d->writers && !strict_leave(&m->main, d))
-		live->unsettled = true;
-	return ret;
+	for (struct draft *d = t->live.drafted; d; d = d->drafted_next)
+		if (!d->writers && !d->awaits_trial && !strict_leave(t, d))
+			t->live.unsettled = true;
 }
 
 /* In memory such a node is what the operation made of it. */
-static int undo_node(struct master_mount *m, ino_id ino, version_t trial)
+static int undo_node(struct live *live, ino_id ino, version_t trial)
 {
-	struct live *live = &m->main.live;
 	struct draft *d = draft_find(live, ino);
 	if (draft_is_drafted(d))
-		return undo_removal(m, d);
+		return draft_revive(live, d);
 	if (d && d->edit && d->node.content_version == trial) {
 		d->refused = true;
 		draft_edit_drop(live, d);
@@ -281,12 +282,17 @@ static int undo_node(struct master_mount *m, ino_id ino, version_t trial)
 static void undo(struct master_mount *m, int error)
 {
 	struct strict *s = &m->strict;
+	struct live *live = &m->main.live;
 	struct buffer notices = BUFFER_INIT;
 	struct reader nodes = reader_of(buffer_slice(&s->nodes));
 	struct txn *txn;
 	int ret = work_change(&m->work, 0, true, &txn);
 	while (ret == 0 && reader_left(&nodes))
-		ret = undo_node(m, read_be64(&nodes), batch_draft(s->batch));
+		ret = undo_node(live, read_be64(&nodes), batch_draft(s->batch));
+	if (ret == 0)
+		ret = names_restore(live);
+	if (ret == 0)
+		undo_leaving(&m->main);
 	work_broken_by(&m->work, ret);
 	if (ret == 0 && s->content) {
 		undone_from(&m->main, txn, batch_draft(s->batch), &notices); /* an error is a stale cache */
@@ -322,6 +328,7 @@ static void strict_clear(struct master_mount *m)
 	struct strict *s = &m->strict;
 	if (s->settles)
 		settled(&m->main.live, s->settles);
+	buffer_fini(&m->main.live.withdrawn);
 	strict_fini(s);
 	*s = (struct strict){ .awaiting = s->awaiting, .stuck = s->stuck };
 }

@@ -61,4 +61,27 @@ release
 check "the removal is refused" exits 1 wait $remover
 check "what it has written is asked about, and there" await 10 eval 'grep -q after "$S1/strict/needed" && grep -q after "$M/strict/needed"'
 equal
+step "names of new files that are being written"
+written() { # written COMMAND…: a new file strict/new is open, written, and closed well after the command has failed
+	perl -e 'my ($path, @command) = @ARGV;
+		open(my $file, ">", $path) or die "$!\n";
+		syswrite($file, "new\n") or die "$!\n";
+		system(@command) or die "it succeeded\n";
+		close($file) or die "close: $!\n";' "$M/strict/new" "$@" 2>&1
+}
+put lax/bad BAD
+check "a refused replacement leaves the file its name" written mv "$M/lax/bad" "$M/strict/new"
+check "it is there" eval 'cluster wait && [ "$(cat "$S1/strict/new")" = new ]'
+check "what such a file hides is not removed unasked" refused 'Operation canceled' perl -e 'my ($new, $needed) = @ARGV;
+	open(my $file, ">", $new) or die "$!\n";
+	rename($new, $needed) or die "rename: $!\n";
+	unlink($needed) or die "$!\n";' "$M/strict/tmp" "$M/strict/needed"
+check "it is there" eval 'cluster wait && [ -e "$S1/strict/needed" ] && [ -e "$M/strict/needed" ]'
+check "nor is what it has hidden and left" refused 'Operation canceled' perl -e 'my ($new, $needed, $away) = @ARGV;
+	open(my $file, ">", $new) or die "$!\n";
+	syswrite($file, "new\n") or die "$!\n";
+	rename($new, $needed) && rename($needed, $away) or die "rename: $!\n";
+	close($file) or die "$!\n";' "$M/strict/tmp" "$M/strict/needed" "$M/lax/away"
+check "it is there" eval 'cluster wait && [ -e "$S1/strict/needed" ] && [ -e "$M/strict/needed" ]'
+equal
 sound master slave1 slave2
