@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,34 +20,19 @@ struct descriptor {
 	uint64_t ino;
 };
 
-/*
- * What has no path (epoll, inotify and their like) is left alone: to tell of it the kernel takes locks, and who holds one may be asking the mount something (the first
- * epoll_ctl with a file of the mount does). 1, 0, or an error.
- */
-static int is_file(pid_t pid, const char *name)
-{
-	char path[64 + NAME_MAX], target;
-	snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, name);
-	ssize_t size = readlink(path, &target, 1);
-	return size < 0 ? -errno : size == 1 && target == '/';
-}
-
-/* 0, or an error; -ENODATA: the kernel does not tell all of that. */
-static int descriptor_read(int directory, const char *name, struct descriptor *ret)
+static bool descriptor_read(int directory, const char *name, struct descriptor *ret)
 {
 	char text[FDINFO_BYTES];
 	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
 	ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	int error = -errno;
 	if (fd >= 0)
 		close(fd);
 	if (size < 0)
-		return error;
+		return false;
 	text[size] = 0;
 	const char *flags = strstr(text, "flags:"), *mount = strstr(text, "mnt_id:"), *ino = strstr(text, "ino:");
-	bool all = flags && mount && ino && sscanf(flags, "flags: %o", &ret->flags) == 1 && sscanf(mount, "mnt_id: %d", &ret->mount) == 1 &&
-		   sscanf(ino, "ino: %" SCNu64, &ret->ino) == 1;
-	return all ? 0 : -ENODATA;
+	return flags && mount && ino && sscanf(flags, "flags: %o", &ret->flags) == 1 && sscanf(mount, "mnt_id: %d", &ret->mount) == 1 &&
+	       sscanf(ino, "ino: %" SCNu64, &ret->ino) == 1;
 }
 
 /* Numbers are used by all file systems. (The process may have bound the mount to other places, and has numbers of its own for these.) */
@@ -78,15 +61,11 @@ static enum descriptors look(pid_t pid, DIR *directory, ino_id ino)
 			continue;
 		if (++count > DESCRIPTORS_MAX)
 			return DESCRIPTORS_UNKNOWN;
-		int ret = is_file(pid, entry->d_name);
-		if (ret == 1)
-			ret = descriptor_read(dirfd(directory), entry->d_name, &d);
-		else if (ret == 0)
-			continue;
-		if (ret == -ENOENT) /* closed meanwhile */
-			continue;
-		if (ret < 0)
+		if (!descriptor_read(dirfd(directory), entry->d_name, &d)) {
+			if (errno == ENOENT) /* closed meanwhile */
+				continue;
 			return DESCRIPTORS_UNKNOWN;
+		}
 		if (d.ino == ino && (d.flags & O_ACCMODE) != O_RDONLY && is_ours(pid, d.mount))
 			return DESCRIPTORS_SOME;
 	}
@@ -101,7 +80,7 @@ enum descriptors descriptors_of(pid_t pid, ino_id ino)
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo", pid);
 	DIR *directory = opendir(path);
 	if (!directory)
-		return errno == ENOENT && kill(pid, 0) < 0 && errno == ESRCH ? DESCRIPTORS_NONE : DESCRIPTORS_UNKNOWN; /* /proc may hide it */
+		return errno == ENOENT ? DESCRIPTORS_NONE : DESCRIPTORS_UNKNOWN;
 	enum descriptors ret = look(pid, directory, ino);
 	closedir(directory);
 	return ret;

@@ -142,9 +142,6 @@ check "a thread that closes what another one has opened" perl -Mthreads -MPOSIX 
 	POSIX::write($fd, "BAD", 3) == 3 or die $!;
 	POSIX::close($fd) and die "it was closed well";
 	$! == 125 or die $!;' "$M/strict/thread"
-"$build/lib/poll_close" "$M/strict/polled" "$M/strict/needed" & poller=$!
-check "a close beside the first epoll_ctl with a file of the mount" await 10 eval "! kill -0 $poller 2>/dev/null"
-check "is a good one" wait $poller
 equal
 
 step "names of files that are being written"
