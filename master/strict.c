@@ -258,8 +258,8 @@ static int note_nodes(struct master_mount *m)
 static void undo_leaving(struct tree *t)
 {
 	for (struct draft *d = t->live.drafted; d; d = d->drafted_next)
-		if (!d->writers && !d->awaits_trial && !strict_leave(t, d))
-			t->live.unsettled = true;
+		if (!d->writers && !d->awaits_trial)
+			strict_leave(t, d);
 }
 
 /* In memory such a node is what the operation made of it. */
