@@ -30,10 +30,10 @@ struct strict {
 	uint64_t id;                    /* whose attributes, or (an entry) which inode */
 	struct strict_name_kept from, to;
 	ino_id moved, back;             /* renamed; 0: it was no rename */
-	ino_id published;               /* a new file, which goes on being shown with the names that it had */
-	struct buffer names;            /* (names_note) */
-	bool shown;
-	bool decided;
+	ino_id published;               /* a file whose content it is, which goes on being shown, */
+	struct buffer names;            /* with the names that it had (names_note) */
+	bool shown;                     /* so they are */
+	bool decided;                   /* the answer alone is missing */
 	bool interrupted;               /* who asked is to end */
 	struct buffer nodes;            /* be64 each: what it has changed, */
 	struct buffer times;            /* and directories whose times the kernel does not know */
