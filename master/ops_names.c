@@ -216,7 +216,7 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 	int ret = name_given(req, parent, text, true, &name);
 	if (ret == 0)
 		ret = serve_node(tree_of(req), id, &ino, NULL);
-	if (ret == 0 && !strict_waits(tree_of(req), ino))
+	if (ret == 0 && !strict_is_new(tree_of(req), ino))
 		ret = strict_name(tree_of(req), name.parent, false);
 	if (ret == 0)
 		ret = strict_node(tree_of(req), ino, false, false); /* it may have another name in a two-phase directory */
@@ -241,7 +241,7 @@ static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, st
 		ret = live_read(&t->live, &txn);
 	if (ret == 0)
 		ret = name_find(txn, published_view(&t->live, txn), ret_name, &published);
-	if (ret < 0 || (strict_waits(t, ino) && !published.child))
+	if (ret < 0 || (strict_is_new(t, ino) && !published.child))
 		return ret;
 	ret = strict_name(t, ret_name->parent, true);
 	return ret < 0 || !ino ? ret : strict_node(t, ino, false, true);
@@ -287,8 +287,8 @@ static bool is_directory(struct tree *t, ino_id ino)
 static bool rename_waits(struct tree *t, ino_id moved, ino_id other, bool exchange)
 {
 	if (!exchange)
-		return strict_waits(t, moved);
-	return (strict_waits(t, moved) && !is_directory(t, other)) || (strict_waits(t, other) && !is_directory(t, moved));
+		return strict_is_new(t, moved);
+	return (strict_is_new(t, moved) && !is_directory(t, other)) || (strict_is_new(t, other) && !is_directory(t, moved));
 }
 
 static int rename_asks(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id other, bool exchange)

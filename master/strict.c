@@ -8,7 +8,7 @@
  *                                                                '--strict_end--> a job of the batch --decided--> answered
  *
  * What becomes complete without a call that could wait or fail (stores through a mapping that outlived the descriptor, a file that is made and opened for
- * reading) awaits a trial that nobody asked for (strict_leave, strict_settle).
+ * reading) awaits a trial that nobody asked for (strict_leave, strict_ask_awaiting).
  *
  * One at a time: who comes while a commit is under way is deferred, as are the requests of others that would change the same (live.h).
  *
@@ -49,6 +49,7 @@ static int trial_begin(struct master_mount *m, bool frees)
 	return 0;
 }
 
+/* (Batches that wait for their turn go first.) */
 static bool busy(const struct master_mount *m)
 {
 	return m->job || m->jobs || m->strict.batch;
@@ -64,8 +65,7 @@ static int begin(struct tree *t, enum publish_method method, bool frees)
 	return busy(m) ? DEFERRED : trial_begin(m, frees);
 }
 
-/* A new file that is still being written is judged when it is closed, with its names. */
-bool strict_waits(struct tree *t, ino_id ino)
+bool strict_is_new(struct tree *t, ino_id ino)
 {
 	const struct draft *d = ino ? draft_find(&t->live, ino) : NULL;
 	return draft_is_drafted(d) && !d->recorded;
@@ -292,11 +292,10 @@ static int undo_node(struct live *live, ino_id ino, version_t content_version)
 }
 
 /* If there is no room to write even what takes things away, only a new start gets out of it. */
-static void undo(struct master_mount *m)
+static int undo_memory(struct master_mount *m)
 {
 	struct strict *s = &m->strict;
 	struct live *live = &m->main.live;
-	struct buffer notices = BUFFER_INIT;
 	struct reader nodes = reader_of(buffer_slice(&s->nodes));
 	struct txn *txn;
 	int ret = work_change(&m->work, 0, true, &txn);
@@ -307,12 +306,25 @@ static void undo(struct master_mount *m)
 		ret = names_restore(live);
 	if (ret == 0)
 		undo_leaving(&m->main);
-	work_broken_by(&m->work, ret);
-	if (ret == 0 && s->content) {
-		undone_from(&m->main, txn, batch_draft(s->batch), &notices); /* an error is a stale cache */
-		notices_send(&m->main, &notices, NULL, 0);
-	}
-	batches_let_go(m, s->batch);
+	return work_broken_by(&m->work, ret);
+}
+
+/* What the kernel has done with contents by itself. (An error is a stale cache.) */
+static void undo_caches(struct master_mount *m)
+{
+	struct buffer notices = BUFFER_INIT;
+	struct txn *txn;
+	if (work_read(&m->work, &txn) < 0)
+		return;
+	undone_from(&m->main, txn, batch_draft(m->strict.batch), &notices);
+	notices_send(&m->main, &notices, NULL, 0);
+}
+
+static void undo(struct master_mount *m)
+{
+	if (undo_memory(m) == 0 && m->strict.content)
+		undo_caches(m);
+	batches_let_go(m, m->strict.batch);
 }
 
 static void trial_over(struct master_mount *m)
@@ -403,11 +415,19 @@ static void answer_behind_notices(struct master_mount *m, int error)
 }
 
 /* Those who ask and those who nobody asks for have their turns in turn. */
+static void next_turn(struct master_mount *m, bool asked)
+{
+	if (asked)
+		strict_ask_awaiting(m);
+	serve_deferred(m);
+	strict_ask_awaiting(m);
+}
+
 static void committed(void *user, const struct batch_outcome *outcome)
 {
 	struct master_mount *m = user;
 	struct strict *s = &m->strict;
-	bool asked = !s->settles;
+	bool asked = !s->unasked;
 	if (!s->decided) /* it did not come to that */
 		strict_decided(m, false);
 	if (outcome->error < 0 && s->content)
@@ -415,10 +435,7 @@ static void committed(void *user, const struct batch_outcome *outcome)
 	else
 		answer(m, outcome->error);
 	strict_clear(m);
-	if (asked)
-		strict_settle(m);
-	serve_deferred(m);
-	strict_settle(m);
+	next_turn(m, asked);
 }
 
 /* Within libfuse's handling of the request: it is answered later in any case. */
@@ -448,7 +465,7 @@ void strict_end(struct master_mount *m)
 	if (!s->trial)
 		return;
 	trial_over(m);
-	int ret = s->request || s->settles ? note_nodes(m) : 0;
+	int ret = s->request || s->unasked ? note_nodes(m) : 0;
 	if (ret == 1 && s->doomed) {
 		undo(m);
 		strict_clear(m);
@@ -504,7 +521,7 @@ static int settle(struct master_mount *m, struct draft *d)
 	if (ret == 0)
 		ret = live_change(live, 0, true, &txn);
 	if (ret == 0) {
-		m->strict.settles = m->strict.trial;
+		m->strict.unasked = m->strict.trial;
 		m->strict.doomed = m->strict.trial && d->incomplete;
 		if (m->strict.doomed) {
 			draft_edit_drop(live, d);
@@ -520,7 +537,7 @@ static int settle(struct master_mount *m, struct draft *d)
 	return ret;
 }
 
-void strict_settle(struct master_mount *m)
+void strict_ask_awaiting(struct master_mount *m)
 {
 	struct strict *s = &m->strict;
 	while (s->awaiting && !s->stuck && !busy(m)) {
@@ -535,6 +552,6 @@ void strict_retry(struct master_mount *m)
 	if (!m->strict.stuck)
 		return;
 	m->strict.stuck = false;
-	strict_settle(m);
+	strict_ask_awaiting(m);
 	serve_deferred(m);
 }
