@@ -4,7 +4,7 @@
 scenario "two-phase directories and late answers"
 cat >"$T/check" <<END
 #!/bin/sh
-while [ -e "$T/hold" ]; do sleep 0.02; done
+while [ -e "$T/hold" ]; do : >"$T/held"; sleep 0.02; done
 found=\$(grep -rl BAD "\$DRSFS_TREE/strict" 2>/dev/null)
 [ -z "\$found" ] || { echo "not wanted: \$found"; exit 1; }
 [ -e "\$DRSFS_TREE/strict/needed" ] || [ ! -e "\$DRSFS_TREE/strict/guard" ] || { echo "needed is gone"; exit 1; }
@@ -18,7 +18,8 @@ equal
 
 put() { echo "$2" >"$T/content" && cp "$T/content" "$M/$1"; }
 aborted() { drsfs log --count 0 | grep -c aborted; }
-hold() { : >"$T/hold"; }
+hold() { rm -f "$T/held" && : >"$T/hold"; }
+held() { await 10 test -e "$T/held"; }
 release() { rm -f "$T/hold"; }
 map_store=$build/lib/map_store
 
@@ -26,8 +27,9 @@ step "the kernel forgets a file that awaits its turn"
 if [ -w /proc/sys/vm/drop_caches ]; then
 	put strict/mapped before && cluster wait
 	was=$(aborted)
-	hold && mkdir "$M/strict/first" & first=$!
-	sleep 0.2
+	hold
+	mkdir "$M/strict/first" & first=$!
+	held
 	"$map_store" "$M/strict/mapped" "BAD   " && sync -f "$M/lax" && echo 2 >/proc/sys/vm/drop_caches
 	release
 	check "what came first is answered" wait $first
@@ -41,7 +43,7 @@ equal
 step "it is read while it is asked about"
 head -c 300000 /dev/zero | tr '\0' a >"$T/before" && tr a b <"$T/before" >"$T/after"
 cp "$T/before" "$M/strict/large" && cluster wait
-hold && "$map_store" "$M/strict/large" "$(head -c 100000 "$T/after")"
+hold && "$map_store" "$M/strict/large" "$(head -c 100000 "$T/after")" && held
 dd if="$M/strict/large" iflag=nocache count=0 status=none # takes it from the kernel's caches
 check "it has what was written" eval 'cmp -n 100000 "$M/strict/large" "$T/after"'
 release
@@ -52,8 +54,9 @@ step "the last writer goes while the name is to be removed"
 put strict/needed before && cluster wait
 "$map_store" "$M/strict/needed" after "$T/stored" "$T/go" & writer=$!
 await 10 test -e "$T/stored" && sync -f "$M/lax"
-hold && rm "$M/strict/needed" & remover=$!
-sleep 0.2
+hold
+rm "$M/strict/needed" & remover=$!
+held
 : >"$T/go"
 check "it goes" wait $writer
 sleep 0.2 # its release comes on its own
@@ -61,6 +64,7 @@ release
 check "the removal is refused" exits 1 wait $remover
 check "what it has written is asked about, and there" await 10 eval 'grep -q after "$S1/strict/needed" && grep -q after "$M/strict/needed"'
 equal
+
 step "names of new files that are being written"
 written() { # written COMMAND…: a new file strict/new is open, written, and closed well after the command has failed
 	perl -e 'my ($path, @command) = @ARGV;
