@@ -565,6 +565,22 @@ static void job_decided(void *user)
 	free(d);
 }
 
+static void job_cancelled(void *user)
+{
+	struct proposal *p = user;
+	cancel(p->admin, p->version); /* an error: it is decided */
+	free(p);
+}
+
+void admin_cancel(struct admin *a, version_t version)
+{
+	struct proposal *p = malloc(sizeof(*p));
+	if (p)
+		*p = (struct proposal){ .admin = a, .version = version };
+	if (!p || node_post(a->node, job_cancelled, p) < 0)
+		free(p); /* it ends when its time is up */
+}
+
 void admin_decided(struct admin *a, version_t version, int error)
 {
 	struct decision *d = malloc(sizeof(*d));

@@ -38,8 +38,9 @@ bool admin_request(void *admin, struct control_request *, const char *command, c
 /* The commit that is being distributed, {"version", "votes"}, or null. On the node's thread; NULL: no memory. */
 json_t *admin_commit_status(struct admin *);
 
-/* The mount's listener: distribute what is proposed; the decision is durable, or not. On the mount's thread. */
+/* The mount's listener: distribute what is proposed; abort it; the decision is durable, or not. On the mount's thread. */
 void admin_propose(struct admin *, const struct batch_info *, const struct commit_options *, struct slice inline_delta);
+void admin_cancel(struct admin *, version_t);
 void admin_decided(struct admin *, version_t, int error);
 
 /* The DRS layer's listener. On the node's thread. */

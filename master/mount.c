@@ -25,6 +25,7 @@
 
 #include "drsfs/error.h"
 #include "drsfs/mountpoint.h"
+#include "master/interrupt.h"
 #include "master/serve.h"
 
 #define PARKED_SERVED_MAX 64   /* requests that are served while somebody waits for a commit */
@@ -99,14 +100,33 @@ static void defer(struct master_mount *m, struct tree *t, const struct fuse_buf 
 	m->deferred_last = &d->next;
 }
 
+/* Who is to end does not wait for his turn. */
+static void interrupt_deferred(struct master_mount *m, struct tree *t, uint64_t target)
+{
+	struct deferred **at = &m->deferred, *d;
+	while (*at && ((*at)->tree != t || interrupt_unique(&(*at)->request) != target))
+		at = &(*at)->next;
+	d = *at;
+	if (!d || !interrupt_is_fatal(interrupt_pid(&d->request)))
+		return;
+	*at = d->next;
+	if (!d->next)
+		m->deferred_last = at;
+	interrupt_answer(fuse_session_fd(t->session), target);
+	free(d);
+}
+
 static void process(struct tree *t, const struct fuse_buf *request)
 {
 	struct master_mount *m = t->mount;
+	uint64_t target = interrupt_target(request);
+	if (target)
+		interrupt_deferred(m, t, target);
 	fuse_session_process_buf(t->session, request);
 	if (m->defer)
 		defer(m, t, request);
 	strict_end(m);
-	strict_settle(m);
+	strict_ask_awaiting(m);
 }
 
 void serve_deferred(struct master_mount *m)

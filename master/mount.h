@@ -33,6 +33,8 @@ struct master_mount_listener {
 	 * drs_start_two_phase; empty if it is too large. NULL: nobody has to be asked, every commit is decided at once. On the mount's thread.
 	 */
 	void (*propose)(void *user, const struct batch_info *, const struct commit_options *, struct slice inline_delta);
+	/* Nobody waits for that version any more: it is to be aborted, if it is not decided. On the mount's thread. May be NULL. */
+	void (*cancel)(void *user, version_t);
 	/* What master_mount_decide asked for is durable, or (a commit only) could not be made so: 'error'. On the mount's thread. May be NULL. */
 	void (*decided)(void *user, version_t, bool commit, int error);
 	/* The mount has ended: unmounted (0), or an error that it cannot go on from. On the mount's thread, last. */

@@ -123,6 +123,13 @@ static void on_propose(void *user, const struct batch_info *info, const struct c
 	admin_propose(d->admin, info, options, inline_delta);
 }
 
+static void on_cancel(void *user, version_t version)
+{
+	struct master_daemon *d = user;
+
+	admin_cancel(d->admin, version);
+}
+
 static void on_decided(void *user, version_t version, bool commit, int error)
 {
 	struct master_daemon *d = user;
@@ -375,7 +382,14 @@ static int begin_mount(struct master_daemon *d)
 		.inline_bytes_max = DRS_INLINE_BYTES_MAX,
 		.strict = { .timeout_ms = d->config->two_phase_timeout_ms, .require = required(d->config), .count = d->config->two_phase_require },
 	};
-	struct master_mount_listener listener = { .user = d, .published = on_published, .propose = on_propose, .decided = on_decided, .ended = on_mount_ended };
+	struct master_mount_listener listener = {
+		.user = d,
+		.published = on_published,
+		.propose = on_propose,
+		.cancel = on_cancel,
+		.decided = on_decided,
+		.ended = on_mount_ended,
+	};
 	int error = master_mount_new(d->store, &options, &listener, &d->mount);
 
 	if (error == 0) {

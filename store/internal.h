@@ -18,7 +18,7 @@
 #include "store/store.h"
 #include "store/version.h"
 
-#define STORE_FORMAT 1
+#define STORE_FORMAT 2
 
 /* First bytes of row keys. */
 enum row {

@@ -51,6 +51,28 @@ check "rename does not wait: its close is judged" timeout 5 perl -e '
 kill -CONT "$(pid slave1)"
 check "it is there by that name" eval '[ "$(cat "$M/strict/final")" = later ] && cluster wait && [ "$(cat "$S1/strict/final")" = later ]'
 
+step "who waits can be ended, and only that breaks it off"
+kill -STOP "$(pid slave1)"
+setsid mkdir "$M/strict/ended1" & one=$!
+await 5 eval 'drsfs status | grep -q "is being agreed upon"'
+setsid mkdir "$M/strict/d1/ended2" & two=$! # (in the same directory the kernel would not let it ask)
+sleep 0.3
+kill -TERM $two
+check "who waits for his turn ends" await 5 eval "! kill -0 $two 2>/dev/null"
+check "what is being agreed upon goes on" kill -0 $one
+kill -KILL $one
+check "who waits for the answer ends" await 5 eval "! kill -0 $one 2>/dev/null"
+check "neither is there" eval '[ ! -e "$M/strict/ended1" ] && [ ! -e "$M/strict/d1/ended2" ]'
+check "history tells" eval 'drsfs log --count 1 | grep -q "aborted.*cancelled"'
+perl -e '$SIG{USR1} = sub { $n++ }; mkdir shift or die "$!\n"; $n or die "there was no signal"' "$M/strict/handles" 2>"$T/handles" & one=$!
+await 5 eval 'drsfs status | grep -q "is being agreed upon"'
+kill -USR1 $one
+sleep 0.3
+check "a signal that is handled breaks nothing off" kill -0 $one
+kill -CONT "$(pid slave1)"
+check "it ends well" eval "wait $one && [ -d '$M/strict/handles' ]"
+equal
+
 step "the master is stopped while operations wait"
 kill -STOP "$(pid slave1)"
 mkdir "$M/strict/waits1" 2>/dev/null & one=$!

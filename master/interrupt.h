@@ -1,0 +1,24 @@
+/*
+ * Signals to who waits for a decision. An operation of a file system is not something that any signal may break off (a program that handles SIGALRM does not expect
+ * EINTR of mkdir), but a process that is to end should not have to wait for slaves.
+ */
+#ifndef MASTER_INTERRUPT_H
+#define MASTER_INTERRUPT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct fuse_buf;
+
+/* Is a signal on its way that will end this process, or thread? Not if it cannot be looked at. */
+bool interrupt_is_fatal(pid_t pid);
+
+/* A request as it comes from the kernel: its number; whose; and of an interrupt, what it is about (0: it is no interrupt). */
+uint64_t interrupt_unique(const struct fuse_buf *request);
+pid_t interrupt_pid(const struct fuse_buf *request);
+uint64_t interrupt_target(const struct fuse_buf *request);
+/* Answer a request that no handler has seen, by its number. 'fd': the session's. */
+void interrupt_answer(int fd, uint64_t unique);
+
+#endif
