@@ -143,7 +143,10 @@ step "programs"
 echo "one" >"$M/dir/text" && mkdir "$M/conf" && echo 0 >"$M/conf/app.conf" && cluster wait slave1
 tail -n +1 -F "$S1/dir/text" >"$T/tail" 2>/dev/null &
 extra_pids+=($!)
-inotifywait -m -e close_write,moved_to --format %f "$S1/conf" 2>"$T/reloader.err" | while read -r _; do cat "$S1/conf/app.conf" >>"$T/reloaded"; done &
+mkfifo "$T/changes"
+inotifywait -m -e close_write,moved_to --format %f "$S1/conf" >"$T/changes" 2>"$T/reloader.err" &
+extra_pids+=($!)
+while read -r _; do cat "$S1/conf/app.conf" >>"$T/reloaded"; done <"$T/changes" &
 extra_pids+=($!)
 await 10 grep -q 'Watches established' "$T/reloader.err"
 for i in 1 2 3; do
