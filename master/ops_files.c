@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "master/descriptors.h"
+#include "master/interrupt.h"
 #include "master/serve.h"
 
 #define WRITE_BYTES 4096                      /* records and lists beside the data itself */
@@ -91,6 +92,35 @@ static void handle_take(struct tree *t, struct fuse_file_info *fi)
 	draft_release(live, d);
 }
 
+/*
+ * The setuid bit, and setgid where it is more than a mark, fall when somebody truncates who is not root. The kernel does that with all other changes of content
+ * (and takes file capabilities away here, too), but leaves it to us where the truncation is part of the open.
+ */
+static int privileges_drop(struct tree *t, struct draft *d)
+{
+	struct txn *txn;
+	struct node node;
+	int ret = live_read(&t->live, &txn);
+	if (ret == 0)
+		ret = node_live(&t->live, txn, d->ino, &node);
+	uint32_t falls = S_ISUID | (node.mode & S_IXGRP ? S_ISGID : 0);
+	if (ret < 0 || !(node.mode & falls))
+		return ret;
+	ret = live_change(&t->live, WRITE_BYTES, false, &txn);
+	if (ret == 0)
+		ret = live_may_change_node(&t->live, txn, d->ino);
+	if (ret == 0)
+		ret = draft_begin(&t->live, d); /* it is published with the content */
+	if (ret < 0)
+		return ret;
+	node = d->node;
+	node.mode &= ~falls;
+	node.ctime = time_now();
+	ret = node_change(&t->live, d->ino, &node);
+	serve_attributes_moved(t, known_id(&t->known, d->ino)); /* the kernel goes on with the old mode otherwise */
+	return ret;
+}
+
 static int file_open(fuse_req_t req, uint64_t id, struct fuse_file_info *fi)
 {
 	struct tree *t = tree_of(req);
@@ -113,6 +143,8 @@ static int file_open(fuse_req_t req, uint64_t id, struct fuse_file_info *fi)
 	d->writers += flags_write(fi->flags);
 	handle_attach(handle_of(fi), d);
 	ret = fi->flags & O_TRUNC ? file_truncate(t, ino, 0) : 0;
+	if (ret == 0 && fi->flags & O_TRUNC && fuse_req_ctx(req)->uid != 0)
+		ret = privileges_drop(t, d);
 	if (ret < 0)
 		handle_take(t, fi);
 	return ret;
@@ -134,20 +166,24 @@ static int file_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode
 	const struct fuse_ctx *context = fuse_req_ctx(req);
 	struct creator creator = { context->uid, context->gid, (uint32_t)context->umask };
 	struct node node = { .mode = S_IFREG | (mode & 07777) };
-	struct name name;
+	struct name name = { .text = { text, strlen(text) } };
 	struct draft *d;
 	ino_id directory, ino;
+	bool unnamed = strcmp(text, NAME_OF_UNNAMED) == 0;
 	int ret = serve_node(t, parent, &directory, NULL);
-	bool writes = flags_write(fi->flags), waits = writes || (ret == 0 && strict_concerns_names(t, directory));
+	bool writes = flags_write(fi->flags), waits = writes || unnamed || (ret == 0 && strict_concerns_names(t, directory));
 	if (ret == 0 && hidden_reserved(directory, text))
 		ret = -EPERM;
-	if (ret == 0)
+	if (ret == 0 && !unnamed)
 		ret = name_of(directory, text, &name);
 	if (ret == 0)
 		ret = handle_new(req, fi);
 	if (ret < 0)
 		return ret;
-	ret = name_create(&t->live, &name, &node, &creator, waits, &ino);
+	if (unnamed)
+		ret = unnamed_create(&t->live, directory, &node, &creator, &ino);
+	else
+		ret = name_create(&t->live, &name, &node, &creator, waits, &ino);
 	if (ret == -EEXIST && !(fi->flags & O_EXCL))
 		ret = -ESTALE; /* a commit has brought it meanwhile: the kernel looks for it once more, and opens it */
 	if (ret == 0)

@@ -76,12 +76,12 @@ static void times_moved(void *user, ino_id ino)
 {
 	struct tree *t = user;
 	if (!strict_hold_times(t, ino))
-		serve_times_moved(t, ino);
+		serve_attributes_moved(t, ino);
 }
 
-void serve_times_moved(struct tree *t, ino_id ino)
+void serve_attributes_moved(struct tree *t, uint64_t id)
 {
-	fuse_lowlevel_notify_inval_inode(t->session, ino, -1, 0);
+	fuse_lowlevel_notify_inval_inode(t->session, id, -1, 0);
 }
 
 static int session_new(struct tree *t)
