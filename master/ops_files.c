@@ -15,6 +15,7 @@
 
 #define WRITE_BYTES 4096                      /* records and lists beside the data itself */
 #define COPY_BYTES_MAX ((uint64_t)256 << 20)  /* a request; the kernel asks again for the rest */
+#define TOLD_SECONDS 1
 #define PRESSED_BYTES ((size_t)128 << 10)     /* a piece of a write when room is short */
 
 /* --- opening */
@@ -348,12 +349,19 @@ static int edit_begin(struct live *live, ino_id ino, size_t bytes, bool frees, s
 	return ret;
 }
 
+/* The kernel gives a file its times before it asks for a change, and tells them when it likes: perhaps it has, a moment ago. */
+static bool times_told(const struct node *node, struct node_time now)
+{
+	return node->mtime.seconds <= now.seconds && node->mtime.seconds >= now.seconds - TOLD_SECONDS;
+}
+
 /* The change was made, or failed with 'ret'. Its time is now unless the kernel keeps the times itself ('cached'). */
 static int edit_end(struct live *live, struct draft *d, int ret, bool cached)
 {
 	draft_edited(live, d);
-	if (ret == 0 && !cached)
-		d->node.mtime = d->node.ctime = time_now();
+	struct node_time now = time_now();
+	if (ret == 0 && !cached && !times_told(&d->node, now))
+		d->node.mtime = d->node.ctime = now;
 	int settled = draft_settle(live, d);
 	draft_release(live, d);
 	return ret < 0 ? ret : settled;

@@ -213,6 +213,46 @@ Test(times, are_the_same_from_cold_caches)
 	FIXTURE_END(f);
 }
 
+#define RACES 100
+
+static atomic_bool racing;
+
+static void *sync_on_and_on(void *user)
+{
+	while (atomic_load(&racing))
+		fsync(*(int *)user);
+	return NULL;
+}
+
+/* The kernel may tell the time of a change before it asks for the change. */
+Test(times, of_content_are_the_same_from_cold_caches)
+{
+	FIXTURE(f);
+	struct stat warm[RACES], cold;
+	char name[16];
+	for (int i = 0; i < RACES; i++) {
+		pthread_t thread;
+		snprintf(name, sizeof(name), "file-%d", i);
+		int fd = open(at(&f, name), O_CREAT | O_RDWR, 0644);
+		atomic_store(&racing, true);
+		cr_assert(eq(int, pthread_create(&thread, NULL, sync_on_and_on, &fd), 0));
+		for (off_t size = 1000; size < 20000; size += 1000)
+			cr_expect(eq(int, fallocate(fd, 0, 0, size), 0));
+		atomic_store(&racing, false);
+		pthread_join(thread, NULL);
+		close(fd);
+		warm[i] = stat_of(&f, name);
+	}
+	cool();
+	for (int i = 0; i < RACES; i++) {
+		snprintf(name, sizeof(name), "file-%d", i);
+		cold = stat_of(&f, name);
+		cr_expect(eq(long, cold.st_mtim.tv_nsec, warm[i].st_mtim.tv_nsec));
+		cr_expect(eq(long, cold.st_ctim.tv_nsec, warm[i].st_ctim.tv_nsec));
+	}
+	FIXTURE_END(f);
+}
+
 /* That it tells it later makes no version. */
 Test(times, that_the_kernel_tells_wait_for_a_version)
 {
