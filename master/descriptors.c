@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,19 +21,22 @@ struct descriptor {
 	uint64_t ino;
 };
 
-static bool descriptor_read(int directory, const char *name, struct descriptor *ret)
+/* 0, or an error; -ENODATA: this kernel does not tell all of it. */
+static int descriptor_read(int directory, const char *name, struct descriptor *ret)
 {
 	char text[FDINFO_BYTES];
 	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
 	ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	int error = -errno;
 	if (fd >= 0)
 		close(fd);
 	if (size < 0)
-		return false;
+		return error;
 	text[size] = 0;
 	const char *flags = strstr(text, "flags:"), *mount = strstr(text, "mnt_id:"), *ino = strstr(text, "ino:");
-	return flags && mount && ino && sscanf(flags, "flags: %o", &ret->flags) == 1 && sscanf(mount, "mnt_id: %d", &ret->mount) == 1 &&
-	       sscanf(ino, "ino: %" SCNu64, &ret->ino) == 1;
+	bool all = flags && mount && ino && sscanf(flags, "flags: %o", &ret->flags) == 1 && sscanf(mount, "mnt_id: %d", &ret->mount) == 1 &&
+		   sscanf(ino, "ino: %" SCNu64, &ret->ino) == 1;
+	return all ? 0 : -ENODATA;
 }
 
 /* Numbers are used by all file systems. (The process may have bound the mount to other places, and has numbers of its own for these.) */
@@ -62,11 +66,11 @@ static int count_in(pid_t pid, DIR *directory, ino_id ino)
 			continue;
 		if (++seen > DESCRIPTORS_MAX)
 			return -1;
-		if (!descriptor_read(dirfd(directory), entry->d_name, &d)) {
-			if (errno == ENOENT) /* closed meanwhile */
-				continue;
+		int ret = descriptor_read(dirfd(directory), entry->d_name, &d);
+		if (ret == -ENOENT) /* closed meanwhile */
+			continue;
+		if (ret < 0)
 			return -1;
-		}
 		count += d.ino == ino && (d.flags & O_ACCMODE) != O_RDONLY && is_ours(pid, d.mount);
 	}
 	return count;
@@ -79,9 +83,22 @@ int descriptors_count(pid_t pid, ino_id ino)
 		return -1;
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo", pid);
 	DIR *directory = opendir(path);
-	if (!directory)
-		return errno == ENOENT ? 0 : -1;
+	if (!directory) /* of a process that is there /proc may be told to hide that */
+		return errno == ENOENT && kill(pid, 0) < 0 && errno == ESRCH ? 0 : -1;
 	int count = count_in(pid, directory, ino);
 	closedir(directory);
 	return count;
+}
+
+pid_t descriptors_process(pid_t thread)
+{
+	char path[64], line[256];
+	pid_t process = thread;
+	snprintf(path, sizeof(path), "/proc/%d/status", thread);
+	FILE *file = thread > 0 ? fopen(path, "re") : NULL;
+	while (file && fgets(line, sizeof(line), file) && sscanf(line, "Tgid: %d", &process) != 1)
+		;
+	if (file)
+		fclose(file);
+	return process;
 }

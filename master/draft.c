@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "master/closing.h"
 #include "master/names.h"
 #include "store/batch.h"
 
@@ -58,6 +59,7 @@ static void draft_free(struct live *live, struct draft *d)
 	while (d->handles) { /* the mount has ended: nobody releases them */
 		struct handle *h = d->handles;
 		d->handles = h->next;
+		closing_forget(h);
 		free(h);
 	}
 	while (d->names) {
@@ -363,10 +365,10 @@ int draft_show(struct live *live, ino_id ino)
 {
 	struct draft *d;
 	int ret = draft_get(live, ino, &d);
-	if (ret == 0)
-		ret = draft_begin(live, d);
-	if (ret == 0)
-		d->shown = true;
+	if (ret < 0 || d->drafted)
+		return ret;
+	ret = draft_begin(live, d);
+	d->shown = ret == 0;
 	return ret;
 }
 
@@ -421,6 +423,10 @@ int draft_settle_all(struct live *live)
 		int ret = gone ? draft_bury(live, d) : draft_publish(live, d);
 		if (ret < 0)
 			return ret;
+		if (!gone && d->drafted) { /* there was nothing that it could be published by */
+			d = d->drafted_next;
+			continue;
+		}
 		if (!gone)
 			draft_release(live, d);
 		d = live->drafted;

@@ -33,7 +33,8 @@ struct handle {
 	struct draft *draft;
 	bool writes;
 	bool closed;                   /* its last close was seen; its release is on the way */
-	pid_t opener;                  /* a process, or a thread of it */
+	pid_t opener;                  /* a process */
+	struct look *look;             /* at who has its descriptors; NULL: none is under way, or done */
 };
 
 struct draft {
@@ -52,7 +53,7 @@ struct draft {
 	bool left;                     /* these handles are of the file as it was (known.h): nothing is written through them */
 	bool refused;                  /* so is what was written through them (strict.h): whoever still closes or syncs one is to hear of it */
 	int incomplete;                /* the error with which not all that was written could be taken from the kernel, who has told the writer; 0 */
-	bool shown;                    /* a new file whose trial is not over: the mount goes on showing it, with its names */
+	bool shown;                    /* its content is on trial, and the mount goes on showing it meanwhile */
 	bool awaits_trial;             /* complete, but of a two-phase directory: published by a trial of its own (strict.h) */
 	struct node_time touched;      /* a directory's time, since names in it were made that still wait; 0: none */
 	uint32_t nlink_published;
@@ -97,7 +98,7 @@ int draft_settle_all(struct live *);
 void draft_leave(struct live *, struct draft *);
 /* Forget what was not published of a node. */
 int draft_bury(struct live *, struct draft *);
-/* A new file that a trial has published is shown as before until that is decided (names_show does its names). */
+/* A file whose content is on trial is shown as before until that is decided (names_show does its names). */
 int draft_show(struct live *, ino_id);
 int draft_unshow(struct live *, ino_id);
 /* Its names are what is published after all: if it is being written it goes on as it was, else there is nothing that waits. */

@@ -25,6 +25,7 @@ void live_init(struct live *live, struct work *work, version_t waiting, version_
 void live_fini(struct live *live)
 {
 	draft_free_all(live);
+	buffer_fini(&live->withdrawn);
 	struct live **at = &live->work->trees;
 	while (*at != live)
 		at = &(*at)->next;

@@ -34,6 +34,7 @@ struct live {
 	bool finished;                         /* something that waits to be published stands under the pending version */
 	uint32_t frozen_by;                    /* the batch that is proposed: what it changes must stay as it is; 0: none */
 	bool trial;                            /* what is finished goes into a draft that may be dropped (strict.h) */
+	struct buffer withdrawn;               /* names that waited, and were taken away on trial, as names_restore wants them */
 	bool frozen_moves;                     /* and no directory may be moved to another one */
 	int sealed;                            /* nothing at all can be changed: DEFERRED, or another error; 0 */
 	bool unsettled;                        /* a draft could not be published when it should have been: no room; tried again */

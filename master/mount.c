@@ -127,7 +127,7 @@ static void process(struct tree *t, const struct fuse_buf *request)
 	if (m->defer)
 		defer(m, t, request);
 	strict_end(m);
-	strict_settle(m);
+	strict_ask_awaiting(m);
 }
 
 void serve_deferred(struct master_mount *m)

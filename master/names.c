@@ -138,11 +138,60 @@ static int place_wait(struct live *live, struct place *place, struct draft *owne
 	return child ? name_put(live, live->waiting, &place->key, child, type) : live_delete(live, live->waiting, &place->key);
 }
 
+/* So that it can be undone: in memory nothing tells any more what waited for whom. */
+static int place_note(struct live *live, const struct place *place)
+{
+	const struct draft *owner = draft_owner(live, place->name->parent, place->name->text, place->live.child);
+	struct buffer *noted = &live->withdrawn;
+	if (!live->trial || !place->waits || !owner)
+		return 0;
+	buffer_add_be64(noted, owner->ino);
+	buffer_add_be64(noted, place->live.child);
+	buffer_add_u8(noted, place->live.type);
+	buffer_add_be64(noted, place->name->parent);
+	buffer_add_u8(noted, (uint8_t)place->name->text.size);
+	buffer_add(noted, place->name->text.data, place->name->text.size);
+	return noted->failed ? work_broken_by(live->work, -ENOMEM) : 0;
+}
+
+static int name_restore(struct live *live, struct reader *noted)
+{
+	struct draft *owner = draft_find(live, read_be64(noted));
+	ino_id child = read_be64(noted);
+	uint8_t type = read_u8(noted);
+	ino_id parent = read_be64(noted);
+	size_t size = read_u8(noted);
+	struct name name = { parent, { read_bytes(noted, size), size } };
+	struct draft *named = draft_find(live, child);
+	struct place place;
+	if (!draft_is_drafted(owner))
+		return 0;
+	int ret = place_find(live, live->work->writer, &name, &place);
+	if (ret == 0)
+		ret = place_wait(live, &place, owner, child, type);
+	if (ret == 0 && draft_is_drafted(named))
+		named->node.nlink++;
+	else if (ret == 0 && child)
+		ret = links_change(live, child, 1, 0, time_now());
+	return ret;
+}
+
+int names_restore(struct live *live)
+{
+	struct reader noted = reader_of(buffer_slice(&live->withdrawn));
+	int ret = 0;
+	while (ret == 0 && reader_left(&noted))
+		ret = name_restore(live, &noted);
+	return ret;
+}
+
 /* Whoever has the name loses it, in both layers. The published record itself is left to be overwritten or deleted. */
 static int place_clear(struct live *live, struct place *place, struct node_time now)
 {
 	ino_id shown = place->live.child, published = place->published.child;
-	int ret = place_unwait(live, place);
+	int ret = place_note(live, place);
+	if (ret == 0)
+		ret = place_unwait(live, place);
 	if (ret < 0)
 		return ret;
 	if (shown == published)

@@ -43,6 +43,9 @@ int name_unlink(struct live *, const struct name *);
 int name_rmdir(struct live *, const struct name *);
 int name_rename(struct live *, const struct name *from, const struct name *to, unsigned flags); /* RENAME_* */
 
+/* A trial has failed: what it took away of names that wait is there again. */
+int names_restore(struct live *);
+
 /* The names that wait for a node become published; nlink_published counts them. The node's record is the caller's. */
 int names_publish(struct live *, struct draft *, struct node_time now);
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "master/closing.h"
 #include "master/descriptors.h"
 #include "master/interrupt.h"
 #include "master/serve.h"
@@ -30,12 +31,15 @@ static struct handle *handle_of(const struct fuse_file_info *fi)
 	return (struct handle *)(uintptr_t)fi->fh;
 }
 
-static int handle_new(fuse_req_t req, struct fuse_file_info *fi)
+/* 'judged': its closes may have to wait. */
+static int handle_new(fuse_req_t req, struct fuse_file_info *fi, bool judged)
 {
 	struct handle *h = malloc(sizeof(*h));
 	if (!h)
 		return -ENOMEM;
 	*h = (struct handle){ .writes = flags_write(fi->flags), .opener = fuse_req_ctx(req)->pid };
+	if (h->writes && (judged || tree_of(req)->mount->publish.options.sync_close))
+		h->opener = descriptors_process(h->opener); /* the thread may be gone before the process closes it */
 	fi->fh = (uintptr_t)h;
 	fi->keep_cache = 1;
 	return 0;
@@ -54,6 +58,7 @@ static void handle_attach(struct handle *h, struct draft *d)
 
 static void handle_free(struct handle *h)
 {
+	closing_forget(h);
 	if (h->draft)
 		*h->at = h->next;
 	if (h->draft && h->next)
@@ -135,7 +140,7 @@ static int file_open(fuse_req_t req, uint64_t id, struct fuse_file_info *fi)
 	if (ret == 0)
 		ret = node_live(&t->live, txn, ino, &node);
 	if (ret == 0)
-		ret = handle_new(req, fi);
+		ret = handle_new(req, fi, strict_concerns(t, ino));
 	if (ret == 0 && (ret = draft_get(&t->live, ino, &d)) < 0)
 		handle_free(handle_of(fi));
 	if (ret < 0)
@@ -172,13 +177,14 @@ static int file_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode
 	ino_id directory, ino;
 	bool unnamed = strcmp(text, NAME_OF_UNNAMED) == 0;
 	int ret = serve_node(t, parent, &directory, NULL);
-	bool writes = flags_write(fi->flags), waits = writes || unnamed || (ret == 0 && strict_concerns_names(t, directory));
+	bool judged = ret == 0 && strict_concerns_names(t, directory);
+	bool writes = flags_write(fi->flags), waits = writes || unnamed || judged;
 	if (ret == 0 && hidden_reserved(directory, text))
 		ret = -EPERM;
 	if (ret == 0 && !unnamed)
 		ret = name_of(directory, text, &name);
 	if (ret == 0)
-		ret = handle_new(req, fi);
+		ret = handle_new(req, fi, judged);
 	if (ret < 0)
 		return ret;
 	if (unnamed)
@@ -578,24 +584,6 @@ static bool close_waits(struct tree *t, const struct draft *d)
 	return complete && (t->mount->publish.options.sync_close || strict_concerns(t, d->ino));
 }
 
-/*
- * Is this close the last one of a handle? That of a copy of its descriptor (a child's that inherited it, a shell's) is nobody's idea of a finished file. Each
- * other handle of the file has a descriptor, too; what there are more are copies, perhaps of this one. Where that cannot be found out, what is not empty is
- * finished: a shell closes its copy before anything is written.
- */
-static bool is_last_close(pid_t closer, const struct handle *h)
-{
-	const struct draft *d = h->draft;
-	int left = descriptors_count(closer, d->ino);
-	int opener_left = closer == h->opener || left < 0 ? left : descriptors_count(h->opener, d->ino);
-	int others = 0;
-	for (const struct handle *other = d->handles; other; other = other->next)
-		others += other != h && other->writes && !other->closed && (other->opener == closer || other->opener == h->opener);
-	if (left < 0 || opener_left < 0)
-		return d->edit && content_edit_size(d->edit) > 0;
-	return left <= others && opener_left <= others;
-}
-
 static bool others_write(const struct handle *h)
 {
 	const struct handle *other = h->draft->handles;
@@ -613,8 +601,11 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		serve_reply(req, -ECANCELED);
 		return;
 	}
-	h->closed = h->writes && close_waits(t, h->draft) && is_last_close(fuse_req_ctx(req)->pid, h);
-	if (h->closed && (t->mount->publish.options.sync_close || !others_write(h)))
+	enum closing closing = h->writes && close_waits(t, h->draft) ? closing_of(t, h, fuse_req_ctx(req)->pid) : CLOSING_COPY;
+	h->closed = closing == CLOSING_LAST;
+	if (closing == CLOSING_LOOKING)
+		serve_reply(req, DEFERRED);
+	else if (h->closed && (t->mount->publish.options.sync_close || !others_write(h)))
 		reply_durable(req, file_publish(t, ino));
 	else
 		serve_reply(req, 0);

@@ -216,7 +216,7 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 	int ret = name_given(req, parent, text, true, &name);
 	if (ret == 0)
 		ret = serve_node(tree_of(req), id, &ino, NULL);
-	if (ret == 0 && !strict_waits(tree_of(req), ino))
+	if (ret == 0 && !strict_is_new(tree_of(req), ino))
 		ret = strict_name(tree_of(req), name.parent, false);
 	if (ret == 0)
 		ret = strict_node(tree_of(req), ino, false, false); /* it may have another name in a two-phase directory */
@@ -229,15 +229,21 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 
 /* --- removing and moving */
 
-/* A name is about to go. */
+/* A name is about to go. That of a file that waits may hide a published one, which goes with it. */
 static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, struct name *ret_name)
 {
 	struct tree *t = tree_of(req);
+	struct named published = { 0 };
+	struct txn *txn;
 	ino_id ino = 0;
 	int ret = name_given(req, parent, text, true, ret_name);
 	if (ret == 0)
 		ret = find(t, ret_name, &ino);
-	if (ret < 0 || strict_waits(t, ino))
+	if (ret == 0)
+		ret = live_read(&t->live, &txn);
+	if (ret == 0)
+		ret = name_find(txn, published_view(&t->live, txn), ret_name, &published);
+	if (ret < 0 || (strict_is_new(t, ino) && !published.child))
 		return ret;
 	ret = strict_name(t, ret_name->parent, true);
 	return ret < 0 || !ino ? ret : strict_node(t, ino, false, true);
@@ -272,10 +278,24 @@ void serve_renamed(struct tree *t, const struct name *from, const struct name *t
 		known_moved(&t->known, back, name_place(txn, to), name_place(txn, from));
 }
 
-/* The names of a new file that is still being written wait for it. */
+static bool is_directory(struct tree *t, ino_id ino)
+{
+	struct txn *txn;
+	struct node node;
+	return ino && live_read(&t->live, &txn) == 0 && node_live(&t->live, txn, ino, &node) == 0 && S_ISDIR(node.mode);
+}
+
+/* The names of a new file that is still being written wait for it. (But what changes places with a directory is published at once.) */
+static bool rename_waits(struct tree *t, ino_id moved, ino_id other, bool exchange)
+{
+	if (!exchange)
+		return strict_is_new(t, moved);
+	return (strict_is_new(t, moved) && !is_directory(t, other)) || (strict_is_new(t, other) && !is_directory(t, moved));
+}
+
 static int rename_asks(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id other, bool exchange)
 {
-	if (strict_waits(t, moved) || (exchange && strict_waits(t, other)))
+	if (rename_waits(t, moved, other, exchange))
 		return 0;
 	int ret = strict_name(t, from->parent, false);
 	if (ret == 0)

@@ -8,7 +8,7 @@
  *                                                                '--strict_end--> a job of the batch --decided--> answered
  *
  * What becomes complete without a call that could wait or fail (stores through a mapping that outlived the descriptor, a file that is made and opened for
- * reading) awaits a trial that nobody asked for (strict_leave, strict_settle).
+ * reading) awaits a trial that nobody asked for (strict_leave, strict_ask_awaiting).
  *
  * One at a time: who comes while a commit is under way is deferred, as are the requests of others that would change the same (live.h).
  *
@@ -49,6 +49,7 @@ static int trial_begin(struct master_mount *m, bool frees)
 	return 0;
 }
 
+/* (Batches that wait for their turn go first.) */
 static bool busy(const struct master_mount *m)
 {
 	return m->job || m->jobs || m->strict.batch;
@@ -64,8 +65,7 @@ static int begin(struct tree *t, enum publish_method method, bool frees)
 	return busy(m) ? DEFERRED : trial_begin(m, frees);
 }
 
-/* A new file that is still being written is judged when it is closed, whatever its name is by then. */
-bool strict_waits(struct tree *t, ino_id ino)
+bool strict_is_new(struct tree *t, ino_id ino)
 {
 	const struct draft *d = ino ? draft_find(&t->live, ino) : NULL;
 	return draft_is_drafted(d) && !d->recorded;
@@ -96,8 +96,14 @@ bool strict_concerns_names(struct tree *t, ino_id directory)
 static int file_method(struct tree *t, ino_id ino, enum publish_method *ret_method)
 {
 	struct txn *txn;
+	const struct draft *d = draft_find(&t->live, ino);
 	int ret = live_read(&t->live, &txn);
-	return ret < 0 ? ret : policy_of_file(t->mount->policy, &t->live, txn, known_find(&t->known, ino), ret_method);
+	if (ret == 0)
+		ret = policy_of_file(t->mount->policy, &t->live, txn, known_find(&t->known, ino), ret_method);
+	/* With it go the names that it has taken from others, and has left since. */
+	for (const struct draft_name *name = d ? d->names : NULL; name && ret == 0 && *ret_method == PUBLISH_ONE_PHASE; name = name->next)
+		ret = policy_of_directory(t->mount->policy, &t->live, txn, name->parent, ret_method);
+	return ret;
 }
 
 bool strict_concerns(struct tree *t, ino_id ino)
@@ -106,12 +112,14 @@ bool strict_concerns(struct tree *t, ino_id ino)
 	return !t->batch && file_method(t, ino, &method) == 0 && method == PUBLISH_TWO_PHASE;
 }
 
-static int note_names(struct tree *t, ino_id ino)
+/* Its content is going to be published: until the decision the mount goes on showing it, with the names that wait for it. */
+static int file_on_trial(struct tree *t, ino_id ino)
 {
 	struct strict *s = &t->mount->strict;
 	const struct draft *d = draft_find(&t->live, ino);
 	struct txn *txn;
-	if (!d || !d->names)
+	s->content = true;
+	if (!draft_is_drafted(d))
 		return 0;
 	s->published = ino;
 	int ret = live_read(&t->live, &txn);
@@ -126,10 +134,7 @@ int strict_file(struct tree *t, ino_id ino, bool frees)
 	int ret = file_method(t, ino, &method);
 	if (ret == 0)
 		ret = begin(t, method, frees);
-	if (ret < 0 || !t->mount->strict.trial)
-		return ret;
-	t->mount->strict.content = true;
-	return note_names(t, ino);
+	return ret < 0 || !t->mount->strict.trial ? ret : file_on_trial(t, ino);
 }
 
 int strict_node(struct tree *t, ino_id ino, bool content, bool frees)
@@ -265,11 +270,19 @@ static int note_nodes(struct master_mount *m)
 	return more < 0 ? more : m->strict.nodes.failed ? -ENOMEM : any;
 }
 
+/* Files that have names again: their last writers may have gone while they had none. */
+static void undo_leaving(struct tree *t)
+{
+	for (struct draft *d = t->live.drafted; d; d = d->drafted_next)
+		if (!d->writers && !d->awaits_trial)
+			strict_leave(t, d);
+}
+
 /* In memory such a node is what the operation made of it. */
 static int undo_node(struct live *live, ino_id ino, version_t content_version)
 {
 	struct draft *d = draft_find(live, ino);
-	if (d && d->drafted)
+	if (draft_is_drafted(d))
 		return draft_revive(live, d);
 	if (d && d->edit && d->node.content_version == content_version) {
 		d->refused = true;
@@ -279,23 +292,39 @@ static int undo_node(struct live *live, ino_id ino, version_t content_version)
 }
 
 /* If there is no room to write even what takes things away, only a new start gets out of it. */
-static void undo(struct master_mount *m)
+static int undo_memory(struct master_mount *m)
 {
 	struct strict *s = &m->strict;
 	struct live *live = &m->main.live;
-	struct buffer notices = BUFFER_INIT;
 	struct reader nodes = reader_of(buffer_slice(&s->nodes));
 	struct txn *txn;
 	int ret = work_change(&m->work, 0, true, &txn);
 	version_t trial = ret == 0 ? batch_content_version(txn, batch_draft(s->batch)) : VERSION_NONE;
 	while (ret == 0 && reader_left(&nodes))
 		ret = undo_node(live, read_be64(&nodes), trial);
-	work_broken_by(&m->work, ret);
-	if (ret == 0 && s->content) {
-		undone_from(&m->main, txn, batch_draft(s->batch), &notices); /* an error is a stale cache */
-		notices_send(&m->main, &notices, NULL, 0);
-	}
-	batches_let_go(m, s->batch);
+	if (ret == 0)
+		ret = names_restore(live);
+	if (ret == 0)
+		undo_leaving(&m->main);
+	return work_broken_by(&m->work, ret);
+}
+
+/* What the kernel has done with contents by itself. (An error is a stale cache.) */
+static void undo_caches(struct master_mount *m)
+{
+	struct buffer notices = BUFFER_INIT;
+	struct txn *txn;
+	if (work_read(&m->work, &txn) < 0)
+		return;
+	undone_from(&m->main, txn, batch_draft(m->strict.batch), &notices);
+	notices_send(&m->main, &notices, NULL, 0);
+}
+
+static void undo(struct master_mount *m)
+{
+	if (undo_memory(m) == 0 && m->strict.content)
+		undo_caches(m);
+	batches_let_go(m, m->strict.batch);
 }
 
 static void trial_over(struct master_mount *m)
@@ -305,9 +334,7 @@ static void trial_over(struct master_mount *m)
 	live->finished_draft = live->base = VERSION_NONE;
 }
 
-/*
- * Until the decision the mount shows a new file under its names, as before. If there is no room for that it has them again afterwards.
- */
+/* As before until the decision. If there is no room for that it is so again afterwards. */
 static void show(struct master_mount *m)
 {
 	struct strict *s = &m->strict;
@@ -347,8 +374,10 @@ void strict_fini(struct strict *s)
 	buffer_fini(&s->times);
 }
 
-static void strict_clear(struct strict *s)
+static void strict_clear(struct master_mount *m)
 {
+	struct strict *s = &m->strict;
+	buffer_fini(&m->main.live.withdrawn);
 	strict_fini(s);
 	*s = (struct strict){ .awaiting = s->awaiting, .stuck = s->stuck };
 }
@@ -386,22 +415,27 @@ static void answer_behind_notices(struct master_mount *m, int error)
 }
 
 /* Those who ask and those who nobody asks for have their turns in turn. */
+static void next_turn(struct master_mount *m, bool asked)
+{
+	if (asked)
+		strict_ask_awaiting(m);
+	serve_deferred(m);
+	strict_ask_awaiting(m);
+}
+
 static void committed(void *user, const struct batch_outcome *outcome)
 {
 	struct master_mount *m = user;
 	struct strict *s = &m->strict;
-	bool asked = !s->settles;
+	bool asked = !s->unasked;
 	if (!s->decided) /* it did not come to that */
 		strict_decided(m, false);
 	if (outcome->error < 0 && s->content)
 		answer_behind_notices(m, outcome->error);
 	else
 		answer(m, outcome->error);
-	strict_clear(s);
-	if (asked)
-		strict_settle(m);
-	serve_deferred(m);
-	strict_settle(m);
+	strict_clear(m);
+	next_turn(m, asked);
 }
 
 /* Within libfuse's handling of the request: it is answered later in any case. */
@@ -431,10 +465,10 @@ void strict_end(struct master_mount *m)
 	if (!s->trial)
 		return;
 	trial_over(m);
-	int ret = s->request || s->settles ? note_nodes(m) : 0;
+	int ret = s->request || s->unasked ? note_nodes(m) : 0;
 	if (ret == 1 && s->doomed) {
 		undo(m);
-		strict_clear(s);
+		strict_clear(m);
 		return;
 	}
 	if (ret == 1) {
@@ -448,7 +482,7 @@ void strict_end(struct master_mount *m)
 		work_broken_by(&m->work, ret); /* what it has changed in memory cannot be told from what it has not */
 	batches_let_go(m, s->batch);
 	answer(m, ret);
-	strict_clear(s);
+	strict_clear(m);
 }
 
 /* --- files that nobody asks for */
@@ -478,15 +512,25 @@ static struct draft *awaiting(struct live *live)
 	return d;
 }
 
+/* It needs none, if it has left that directory meanwhile; where a file is that the kernel has forgotten nobody can say. */
+static int settle_begin(struct master_mount *m, ino_id ino, bool frees)
+{
+	if (known_find(&m->main.known, ino))
+		return strict_file(&m->main, ino, frees);
+	int ret = begin(&m->main, PUBLISH_TWO_PHASE, frees);
+	return ret < 0 ? ret : file_on_trial(&m->main, ino);
+}
+
 static int settle(struct master_mount *m, struct draft *d)
 {
 	struct live *live = &m->main.live;
 	struct txn *txn;
-	int ret = strict_file(&m->main, d->ino, d->incomplete); /* no trial, if it has left that directory meanwhile */
+	ino_id ino = d->ino;
+	int ret = settle_begin(m, ino, d->incomplete);
 	if (ret == 0)
 		ret = live_change(live, 0, true, &txn);
 	if (ret == 0) {
-		m->strict.settles = m->strict.trial;
+		m->strict.unasked = m->strict.trial;
 		m->strict.doomed = m->strict.trial && d->incomplete;
 		if (m->strict.doomed) {
 			draft_edit_drop(live, d);
@@ -494,13 +538,15 @@ static int settle(struct master_mount *m, struct draft *d)
 		}
 		d->awaits_trial = false;
 		ret = draft_settle(live, d);
-		draft_release(live, d);
+		d = draft_find(live, ino);
+		if (d)
+			draft_release(live, d);
 	}
 	strict_end(m);
 	return ret;
 }
 
-void strict_settle(struct master_mount *m)
+void strict_ask_awaiting(struct master_mount *m)
 {
 	struct strict *s = &m->strict;
 	while (s->awaiting && !s->stuck && !busy(m)) {
@@ -515,6 +561,6 @@ void strict_retry(struct master_mount *m)
 	if (!m->strict.stuck)
 		return;
 	m->strict.stuck = false;
-	strict_settle(m);
+	strict_ask_awaiting(m);
 	serve_deferred(m);
 }

@@ -22,7 +22,7 @@ struct strict_name_kept {
 struct strict {
 	bool trial;                     /* a request is being served on trial */
 	bool content;                   /* it finishes a file's content */
-	bool settles;                   /* nobody asked for it: a file whose last writer has gone, */
+	bool unasked;                   /* nobody asked for it: a file whose last writer has gone, */
 	bool doomed;                    /* and that is not complete: it is as before */
 	uint32_t batch;                 /* what it changes; 0: nothing is on trial, or committed */
 	fuse_req_t request;             /* whose answer is held; NULL: none is */
@@ -30,10 +30,10 @@ struct strict {
 	uint64_t id;                    /* whose attributes, or (an entry) which inode */
 	struct strict_name_kept from, to;
 	ino_id moved, back;             /* renamed; 0: it was no rename */
-	ino_id published;               /* a new file, which goes on being shown with the names that it had */
-	struct buffer names;            /* (names_note) */
-	bool shown;
-	bool decided;
+	ino_id published;               /* a file whose content it is, which goes on being shown, */
+	struct buffer names;            /* with the names that it had (names_note) */
+	bool shown;                     /* so they are */
+	bool decided;                   /* the answer alone is missing */
 	bool interrupted;               /* who asked is to end */
 	struct buffer nodes;            /* be64 each: what it has changed, */
 	struct buffer times;            /* and directories whose times the kernel does not know */
@@ -48,7 +48,8 @@ void strict_fini(struct strict *);
  * DEFERRED: the request is to be served again later. 'frees': as for txn_admit.
  */
 int strict_name(struct tree *, ino_id directory, bool frees);
-bool strict_waits(struct tree *, ino_id); /* names of this one can be changed without asking */
+/* A new file that is still being written: it is judged when it is closed, with its names. */
+bool strict_is_new(struct tree *, ino_id);
 int strict_node(struct tree *, ino_id, bool content, bool frees); /* 'content': its size, too */
 int strict_file(struct tree *, ino_id, bool frees);
 
@@ -78,7 +79,7 @@ void strict_decided(struct master_mount *, bool committed);
 /* The handler has returned. */
 void strict_end(struct master_mount *);
 /* Files that await a trial have it, one at a time. */
-void strict_settle(struct master_mount *);
+void strict_ask_awaiting(struct master_mount *);
 void strict_retry(struct master_mount *); /* those, and what waits for them, if there was no room */
 
 #endif

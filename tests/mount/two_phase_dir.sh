@@ -144,6 +144,17 @@ check "a thread that closes what another one has opened" perl -Mthreads -MPOSIX 
 	POSIX::write($fd, "BAD", 3) == 3 or die $!;
 	POSIX::close($fd) and die "it was closed well";
 	$! == 125 or die $!;' "$M/strict/thread"
+check "a child, when the thread that has opened it has ended" perl -Mthreads -MPOSIX -e '
+	my ($path) = @ARGV;
+	my $fd = threads->create(sub { POSIX::open($path, POSIX::O_WRONLY() | POSIX::O_CREAT()) })->join;
+	POSIX::write($fd, "BAD", 3) == 3 or die $!;
+	system("true");
+	POSIX::lseek($fd, 0, 0);
+	POSIX::write($fd, "fine", 4) == 4 or die $!;
+	POSIX::close($fd) or die "$!\n";' "$M/strict/thread"
+"$build/lib/poll_close" "$M/strict/polled" "$M/strict/needed" & poller=$!
+check "a close beside the first epoll_ctl with a file of the mount" await 10 eval "! kill -0 $poller 2>/dev/null"
+check "is a good one" wait $poller
 equal
 
 step "while a new file waits for the answer it is there as before"
