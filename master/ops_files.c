@@ -440,14 +440,6 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 		fuse_reply_write(req, size);
 }
 
-/* Room for a file to be filled later is not set aside, but that there is some now is checked. */
-static int room_check(struct tree *t, uint64_t bytes)
-{
-	struct store_space space;
-	int ret = store_space(t->mount->work.store, &space);
-	return ret < 0 ? ret : bytes > space.free_bytes ? -ENOSPC : 0;
-}
-
 static int file_allocate(struct tree *t, uint64_t id, int mode, uint64_t offset, uint64_t length)
 {
 	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
@@ -458,7 +450,7 @@ static int file_allocate(struct tree *t, uint64_t id, int mode, uint64_t offset,
 	ino_id ino;
 	int ret = serve_node(t, id, &ino, NULL);
 	if (ret == 0 && !(mode & FALLOC_FL_PUNCH_HOLE))
-		ret = room_check(t, length);
+		ret = store_space_for(t->mount->work.store, length); /* none is set aside for it, but that there is some now is checked */
 	if (ret == 0)
 		ret = edit_begin(&t->live, ino, clears ? 2 * CHUNK_BYTES_MAX : 0, false, &d);
 	if (ret < 0)

@@ -267,6 +267,18 @@ Test(times, that_the_kernel_tells_wait_for_a_version)
 	FIXTURE_END(f);
 }
 
+Test(content, more_than_the_disk_has_is_not_allocated)
+{
+	FIXTURE(f);
+	int fd = open(at(&f, "file"), O_CREAT | O_RDWR, 0644);
+	cr_expect(eq(int, fallocate(fd, 0, 0, 1 << 20), 0));
+	cr_expect(eq(int, fallocate(fd, 0, 0, (off_t)1 << 50), -1));
+	cr_expect(eq(int, errno, ENOSPC));
+	cr_expect(eq(long, stat_of(&f, "file").st_size, 1 << 20));
+	close(fd);
+	FIXTURE_END(f);
+}
+
 Test(attributes, answer_as_elsewhere)
 {
 	FIXTURE(f);
