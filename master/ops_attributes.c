@@ -80,36 +80,15 @@ static bool is_echo(const struct master_mount *m, const struct node *node, const
 	       mtime.nanoseconds == node->mtime.nanoseconds && apart >= -ECHO_SECONDS && apart <= late;
 }
 
-static void base_latest(void *user, const struct batch_info *info)
+/* The kernel's time is the one to be shown, also when it has forgotten the node. It goes along with the next version, and is nothing to vote on. */
+static int echo_take(struct tree *t, ino_id ino, struct node *node, struct node_time ctime)
 {
-	version_t *latest = user;
-	*latest = info->base > *latest ? info->base : *latest;
-}
-
-/*
- * The kernel's time is the one to be shown, also when it has forgotten the node. It goes along with the next version. But where it would be the first change
- * since a batch began it is left: that must not be a conflict, nor be voted on.
- */
-static int echo_take(struct tree *t, struct txn *txn, ino_id ino, struct node *node, struct node_time ctime)
-{
-	struct record_key key = record_key_node(ino);
 	struct draft *d = draft_find(&t->live, ino);
-	struct slice value;
-	version_t at, began = 0;
 	node->ctime = ctime;
-	if (draft_is_drafted(d)) {
-		d->node.ctime = ctime;
-		return 0;
-	}
-	if (t->mount->strict.trial)
-		return 0;
-	int ret = record_get(txn, live_view(&t->live, txn), &key, &value, &at);
-	if (ret < 0)
-		return ret;
-	if (t->batch)
-		return at == t->live.finished_draft ? node_finish(&t->live, ino, node) : 0;
-	batches_each(t->mount, base_latest, &began);
-	return at > began ? node_finish(&t->live, ino, node) : 0;
+	if (!draft_is_drafted(d))
+		return t->mount->strict.trial ? 0 : node_finish(&t->live, ino, node);
+	d->node.ctime = ctime;
+	return 0;
 }
 
 static int attributes_change(struct tree *t, ino_id ino, const struct stat *st, int to_set)
@@ -126,7 +105,7 @@ static int attributes_change(struct tree *t, ino_id ino, const struct stat *st, 
 	if (ret < 0)
 		return ret;
 	if (is_echo(t->mount, &node, st, to_set))
-		return echo_take(t, txn, ino, &node, time_of(st->st_ctim));
+		return echo_take(t, ino, &node, time_of(st->st_ctim));
 	node_set(&node, st, to_set);
 	return node_change(&t->live, ino, &node);
 }
