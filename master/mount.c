@@ -122,6 +122,7 @@ static void process(struct tree *t, const struct fuse_buf *request)
 	uint64_t target = interrupt_target(request);
 	if (target)
 		interrupt_deferred(m, t, target);
+	request_unname(request);
 	fuse_session_process_buf(t->session, request);
 	if (m->defer)
 		defer(m, t, request);

@@ -132,7 +132,7 @@ void tree_fini(struct tree *);
 int tree_mount(struct tree *);
 void tree_unmount(struct tree *);
 void tree_flush(struct tree *); /* the kernel hands over what it holds of written data */
-void serve_times_moved(struct tree *, ino_id); /* a directory's, behind the kernel's back */
+void serve_attributes_moved(struct tree *, uint64_t id); /* behind the kernel's back */
 
 /* --- batches.c */
 void batches_restore(struct master_mount *);                /* their views are mounted again */
