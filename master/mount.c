@@ -424,6 +424,8 @@ static void *thread_main(void *user)
 	if (ret < 0)
 		work_broken_by(&m->work, ret);
 	ret = serve(m);
+	if (ret == 0)
+		files_end(&m->main);
 	int last = commit(m);
 	calls_close(&m->calls);
 	calls_run(m);

@@ -593,6 +593,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		serve_reply(req, -ECANCELED);
 		return;
 	}
+	h->draft->closed |= h->writes;
 	enum closing closing = h->writes && close_waits(t, h->draft) ? closing_of(t, h, fuse_req_ctx(req)->pid) : CLOSING_COPY;
 	h->closed = closing == CLOSING_LAST;
 	if (closing == CLOSING_LOOKING)
@@ -601,6 +602,18 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_durable(req, file_publish(t, ino));
 	else
 		serve_reply(req, 0);
+}
+
+void files_end(struct tree *t)
+{
+	struct txn *txn;
+	for (struct draft *d = t->live.drafted; d; d = d->drafted_next)
+		if (d->closed && d->writers) {
+			d->writers = 0;
+			strict_leave(t, d); /* nobody can be asked any more */
+		}
+	if (live_change(&t->live, 0, true, &txn) == 0)
+		work_broken_by(&t->mount->work, draft_settle_all(&t->live));
 }
 
 void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void *argument, struct fuse_file_info *fi, unsigned flags, const void *in,

@@ -201,6 +201,8 @@ void op_readdir(fuse_req_t, fuse_ino_t, size_t size, off_t, struct fuse_file_inf
 void op_readdirplus(fuse_req_t, fuse_ino_t, size_t size, off_t, struct fuse_file_info *);
 
 /* ops_files.c */
+/* The mount has ended: what was closed is complete, though the kernel drops releases that it has not sent by then (F7). */
+void files_end(struct tree *);
 int file_truncate(struct tree *, ino_id, uint64_t size);
 void op_create(fuse_req_t, fuse_ino_t parent, const char *name, mode_t, struct fuse_file_info *);
 void op_open(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
