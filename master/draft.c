@@ -209,6 +209,7 @@ void draft_edited(struct live *live, struct draft *d)
 {
 	draft_measure(live, d);
 	d->changed = d->content_changed = true;
+	d->closed = false;
 }
 
 int draft_save(struct live *live, struct draft *d)

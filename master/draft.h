@@ -49,6 +49,8 @@ struct draft {
 	bool spilled;                  /* the store's draft has a record … */
 	bool spilled_current;          /* … and it has the present content */
 	bool forgotten;                /* by the kernel */
+	bool linkable;                 /* it never had a name, and may get one */
+	bool closed;                   /* a descriptor was closed since it was last written: all that was written is here */
 	bool left;                     /* these handles are of the file as it was (known.h): nothing is written through them */
 	bool refused;                  /* so is what was written through them (strict.h): whoever still closes or syncs one is to hear of it */
 	int incomplete;                /* the error with which not all that was written could be taken from the kernel, who has told the writer; 0 */

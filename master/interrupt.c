@@ -51,6 +51,16 @@ uint64_t interrupt_target(const struct fuse_buf *request)
 	return in->opcode == FUSE_INTERRUPT && request->size >= sizeof(*in) + sizeof(*interrupt) ? interrupt->unique : 0;
 }
 
+void request_unname(const struct fuse_buf *request)
+{
+	struct fuse_in_header *in = request->mem;
+	const char *name = (const char *)(in + 1) + sizeof(struct fuse_create_in);
+	if (in->opcode != FUSE_TMPFILE || request->size < sizeof(*in) + sizeof(struct fuse_create_in) + sizeof(NAME_OF_UNNAMED))
+		return;
+	if (strcmp(name, NAME_OF_UNNAMED) == 0)
+		in->opcode = FUSE_CREATE;
+}
+
 void interrupt_answer(int fd, uint64_t unique)
 {
 	const struct fuse_out_header out = { .len = sizeof(out), .error = -EINTR, .unique = unique };

@@ -18,6 +18,9 @@ bool interrupt_is_fatal(pid_t pid);
 uint64_t interrupt_unique(const struct fuse_buf *request);
 pid_t interrupt_pid(const struct fuse_buf *request);
 uint64_t interrupt_target(const struct fuse_buf *request);
+/* A file without a name (O_TMPFILE) is asked for like a new one, which is all that libfuse knows, by a name that no file can have. */
+#define NAME_OF_UNNAMED "/"
+void request_unname(const struct fuse_buf *request);
 /* Answer a request that no handler has seen, by its number. 'fd': the session's. */
 void interrupt_answer(int fd, uint64_t unique);
 

@@ -122,6 +122,7 @@ static void process(struct tree *t, const struct fuse_buf *request)
 	uint64_t target = interrupt_target(request);
 	if (target)
 		interrupt_deferred(m, t, target);
+	request_unname(request);
 	fuse_session_process_buf(t->session, request);
 	if (m->defer)
 		defer(m, t, request);
@@ -423,6 +424,8 @@ static void *thread_main(void *user)
 	if (ret < 0)
 		work_broken_by(&m->work, ret);
 	ret = serve(m);
+	if (ret == 0)
+		files_end(&m->main);
 	int last = commit(m);
 	calls_close(&m->calls);
 	calls_run(m);

@@ -390,6 +390,21 @@ static void node_init(struct node *node, const struct creator *creator, const st
 	node->atime = node->mtime = node->ctime = time_now();
 }
 
+/* What a new node in this directory is like. */
+static int node_begin(struct live *live, struct txn *txn, struct node *node, const struct creator *creator, ino_id directory, const struct node *parent,
+		      struct acl *ret_inherited)
+{
+	int ret = inherit_default_acl(live, txn, directory, creator->umask, node, ret_inherited);
+	if (ret < 0)
+		return ret;
+	node_init(node, creator, parent, directory);
+	if (ret_inherited->size) {
+		struct acl access = *ret_inherited;
+		acl_create(&access, &node->mode);
+	}
+	return 0;
+}
+
 static int create_finished(struct live *live, const struct place *place, ino_id ino, struct node *node)
 {
 	version_t version = live_finish_at(live);
@@ -423,14 +438,9 @@ int name_create(struct live *live, const struct name *name, struct node *node, c
 	if (ret == 0)
 		ret = place_may_change(live, txn, &place);
 	if (ret == 0)
-		ret = inherit_default_acl(live, txn, name->parent, creator->umask, node, &inherited);
+		ret = node_begin(live, txn, node, creator, name->parent, &parent, &inherited);
 	if (ret < 0)
 		return ret;
-	node_init(node, creator, &parent, name->parent);
-	if (inherited.size) {
-		struct acl access = inherited;
-		acl_create(&access, &node->mode);
-	}
 
 	ino_id ino = record_next_ino(txn);
 	if (waits)
@@ -443,6 +453,31 @@ int name_create(struct live *live, const struct name *name, struct node *node, c
 		ret = work_broken_by(live->work, draft_touch(live, name->parent, node->ctime));
 	else if (ret == 0)
 		ret = directory_touch(live, name->parent, S_ISDIR(node->mode) ? 1 : 0, node->ctime);
+	if (ret == 0)
+		*ret_ino = ino;
+	return ret;
+}
+
+int unnamed_create(struct live *live, ino_id directory, struct node *node, const struct creator *creator, ino_id *ret_ino)
+{
+	struct txn *txn;
+	struct node parent;
+	struct acl inherited;
+	struct draft *d;
+	int ret = live_change(live, NAME_CHANGE_BYTES, false, &txn);
+	if (ret == 0)
+		ret = parent_get(live, txn, directory, &parent);
+	if (ret == 0)
+		ret = node_begin(live, txn, node, creator, directory, &parent, &inherited);
+	if (ret < 0)
+		return ret;
+	node->nlink = 0;
+	ino_id ino = record_next_ino(txn);
+	ret = draft_create(live, ino, node, &d);
+	if (ret == 0) {
+		d->linkable = true;
+		ret = inherited.size ? store_inherited_acl(live, ino, node, &inherited) : 0;
+	}
 	if (ret == 0)
 		*ret_ino = ino;
 	return ret;
@@ -466,7 +501,8 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 		return -EEXIST;
 	if (S_ISDIR(node.mode))
 		return -EPERM;
-	if (node.nlink == 0)
+	struct draft *d = draft_find(live, ino);
+	if (node.nlink == 0 && !(d && d->linkable))
 		return -ENOENT;
 	ret = place_may_change(live, txn, &place);
 	if (ret == 0)
@@ -475,9 +511,9 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 		return ret;
 
 	struct node_time now = time_now();
-	struct draft *d = draft_find(live, ino);
 	uint8_t type = IFTODT(node.mode);
 	if (draft_is_drafted(d) && !d->recorded) {
+		d->linkable = false;
 		ret = place_wait(live, &place, d, ino, type);
 		if (ret == 0)
 			ret = links_change(live, ino, 1, 0, now);

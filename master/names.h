@@ -36,6 +36,8 @@ struct creator {
  * writing, name and node wait in the draft. -EEXIST, -ENOENT (the directory was removed).
  */
 int name_create(struct live *, const struct name *, struct node *node, const struct creator *, bool waits, ino_id *ret_ino);
+/* A regular file without a name, open for writing (O_TMPFILE): name_link can give it one. It is made as in that directory. */
+int unnamed_create(struct live *, ino_id directory, struct node *node, const struct creator *creator, ino_id *ret_ino);
 int name_link(struct live *, const struct name *, ino_id);
 int name_unlink(struct live *, const struct name *);
 int name_rmdir(struct live *, const struct name *);

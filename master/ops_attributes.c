@@ -80,6 +80,17 @@ static bool is_echo(const struct master_mount *m, const struct node *node, const
 	       mtime.nanoseconds == node->mtime.nanoseconds && apart >= -ECHO_SECONDS && apart <= late;
 }
 
+/* The kernel's time is the one to be shown, also when it has forgotten the node. It goes along with the next version, and is nothing to vote on. */
+static int echo_take(struct tree *t, ino_id ino, struct node *node, struct node_time ctime)
+{
+	struct draft *d = draft_find(&t->live, ino);
+	node->ctime = ctime;
+	if (!draft_is_drafted(d))
+		return t->mount->strict.trial ? 0 : node_finish(&t->live, ino, node);
+	d->node.ctime = ctime;
+	return 0;
+}
+
 static int attributes_change(struct tree *t, ino_id ino, const struct stat *st, int to_set)
 {
 	struct txn *txn;
@@ -91,8 +102,10 @@ static int attributes_change(struct tree *t, ino_id ino, const struct stat *st, 
 		ret = acl_follow_mode(&t->live, txn, ino, st->st_mode);
 	if (ret == 0)
 		ret = node_live(&t->live, txn, ino, &node);
-	if (ret < 0 || is_echo(t->mount, &node, st, to_set))
+	if (ret < 0)
 		return ret;
+	if (is_echo(t->mount, &node, st, to_set))
+		return echo_take(t, ino, &node, time_of(st->st_ctim));
 	node_set(&node, st, to_set);
 	return node_change(&t->live, ino, &node);
 }

@@ -11,10 +11,12 @@
 
 #include "master/closing.h"
 #include "master/descriptors.h"
+#include "master/interrupt.h"
 #include "master/serve.h"
 
 #define WRITE_BYTES 4096                      /* records and lists beside the data itself */
 #define COPY_BYTES_MAX ((uint64_t)256 << 20)  /* a request; the kernel asks again for the rest */
+#define TOLD_SECONDS 1
 #define PRESSED_BYTES ((size_t)128 << 10)     /* a piece of a write when room is short */
 
 /* --- opening */
@@ -96,6 +98,35 @@ static void handle_take(struct tree *t, struct fuse_file_info *fi)
 	draft_release(live, d);
 }
 
+/*
+ * The setuid bit, and setgid where it is more than a mark, fall when somebody truncates who is not root. The kernel does that with all other changes of content
+ * (and takes file capabilities away here, too), but leaves it to us where the truncation is part of the open.
+ */
+static int privileges_drop(struct tree *t, struct draft *d)
+{
+	struct txn *txn;
+	struct node node;
+	int ret = live_read(&t->live, &txn);
+	if (ret == 0)
+		ret = node_live(&t->live, txn, d->ino, &node);
+	uint32_t falls = S_ISUID | (node.mode & S_IXGRP ? S_ISGID : 0);
+	if (ret < 0 || !(node.mode & falls))
+		return ret;
+	ret = live_change(&t->live, WRITE_BYTES, false, &txn);
+	if (ret == 0)
+		ret = live_may_change_node(&t->live, txn, d->ino);
+	if (ret == 0)
+		ret = draft_begin(&t->live, d); /* it is published with the content */
+	if (ret < 0)
+		return ret;
+	node = d->node;
+	node.mode &= ~falls;
+	node.ctime = time_now();
+	ret = node_change(&t->live, d->ino, &node);
+	serve_attributes_moved(t, known_id(&t->known, d->ino)); /* the kernel goes on with the old mode otherwise */
+	return ret;
+}
+
 static int file_open(fuse_req_t req, uint64_t id, struct fuse_file_info *fi)
 {
 	struct tree *t = tree_of(req);
@@ -118,6 +149,8 @@ static int file_open(fuse_req_t req, uint64_t id, struct fuse_file_info *fi)
 	d->writers += flags_write(fi->flags);
 	handle_attach(handle_of(fi), d);
 	ret = fi->flags & O_TRUNC ? file_truncate(t, ino, 0) : 0;
+	if (ret == 0 && fi->flags & O_TRUNC && fuse_req_ctx(req)->uid != 0)
+		ret = privileges_drop(t, d);
 	if (ret < 0)
 		handle_take(t, fi);
 	return ret;
@@ -139,21 +172,25 @@ static int file_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode
 	const struct fuse_ctx *context = fuse_req_ctx(req);
 	struct creator creator = { context->uid, context->gid, (uint32_t)context->umask };
 	struct node node = { .mode = S_IFREG | (mode & 07777) };
-	struct name name;
+	struct name name = { .text = { text, strlen(text) } };
 	struct draft *d;
 	ino_id directory, ino;
+	bool unnamed = strcmp(text, NAME_OF_UNNAMED) == 0;
 	int ret = serve_node(t, parent, &directory, NULL);
 	bool judged = ret == 0 && strict_concerns_names(t, directory);
-	bool writes = flags_write(fi->flags), waits = writes || judged;
+	bool writes = flags_write(fi->flags), waits = writes || unnamed || judged;
 	if (ret == 0 && hidden_reserved(directory, text))
 		ret = -EPERM;
-	if (ret == 0)
+	if (ret == 0 && !unnamed)
 		ret = name_of(directory, text, &name);
 	if (ret == 0)
 		ret = handle_new(req, fi, judged);
 	if (ret < 0)
 		return ret;
-	ret = name_create(&t->live, &name, &node, &creator, waits, &ino);
+	if (unnamed)
+		ret = unnamed_create(&t->live, directory, &node, &creator, &ino);
+	else
+		ret = name_create(&t->live, &name, &node, &creator, waits, &ino);
 	if (ret == -EEXIST && !(fi->flags & O_EXCL))
 		ret = -ESTALE; /* a commit has brought it meanwhile: the kernel looks for it once more, and opens it */
 	if (ret == 0)
@@ -318,12 +355,19 @@ static int edit_begin(struct live *live, ino_id ino, size_t bytes, bool frees, s
 	return ret;
 }
 
+/* The kernel gives a file its times before it asks for a change, and tells them when it likes: perhaps it has, a moment ago. */
+static bool times_told(const struct node *node, struct node_time now)
+{
+	return node->mtime.seconds <= now.seconds && node->mtime.seconds >= now.seconds - TOLD_SECONDS;
+}
+
 /* The change was made, or failed with 'ret'. Its time is now unless the kernel keeps the times itself ('cached'). */
 static int edit_end(struct live *live, struct draft *d, int ret, bool cached)
 {
 	draft_edited(live, d);
-	if (ret == 0 && !cached)
-		d->node.mtime = d->node.ctime = time_now();
+	struct node_time now = time_now();
+	if (ret == 0 && !cached && !times_told(&d->node, now))
+		d->node.mtime = d->node.ctime = now;
 	int settled = draft_settle(live, d);
 	draft_release(live, d);
 	return ret < 0 ? ret : settled;
@@ -396,14 +440,6 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 		fuse_reply_write(req, size);
 }
 
-/* Room for a file to be filled later is not set aside, but that there is some now is checked. */
-static int room_check(struct tree *t, uint64_t bytes)
-{
-	struct store_space space;
-	int ret = store_space(t->mount->work.store, &space);
-	return ret < 0 ? ret : bytes > space.free_bytes ? -ENOSPC : 0;
-}
-
 static int file_allocate(struct tree *t, uint64_t id, int mode, uint64_t offset, uint64_t length)
 {
 	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
@@ -414,7 +450,7 @@ static int file_allocate(struct tree *t, uint64_t id, int mode, uint64_t offset,
 	ino_id ino;
 	int ret = serve_node(t, id, &ino, NULL);
 	if (ret == 0 && !(mode & FALLOC_FL_PUNCH_HOLE))
-		ret = room_check(t, length);
+		ret = store_space_for(t->mount->work.store, length); /* none is set aside for it, but that there is some now is checked */
 	if (ret == 0)
 		ret = edit_begin(&t->live, ino, clears ? 2 * CHUNK_BYTES_MAX : 0, false, &d);
 	if (ret < 0)
@@ -557,6 +593,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		serve_reply(req, -ECANCELED);
 		return;
 	}
+	h->draft->closed |= h->writes;
 	enum closing closing = h->writes && close_waits(t, h->draft) ? closing_of(t, h, fuse_req_ctx(req)->pid) : CLOSING_COPY;
 	h->closed = closing == CLOSING_LAST;
 	if (closing == CLOSING_LOOKING)
@@ -565,6 +602,18 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_durable(req, file_publish(t, ino));
 	else
 		serve_reply(req, 0);
+}
+
+void files_end(struct tree *t)
+{
+	struct txn *txn;
+	for (struct draft *d = t->live.drafted; d; d = d->drafted_next)
+		if (d->closed && d->writers) {
+			d->writers = 0;
+			strict_leave(t, d); /* nobody can be asked any more */
+		}
+	if (live_change(&t->live, 0, true, &txn) == 0)
+		work_broken_by(&t->mount->work, draft_settle_all(&t->live));
 }
 
 void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void *argument, struct fuse_file_info *fi, unsigned flags, const void *in,

@@ -220,8 +220,10 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 		ret = strict_name(tree_of(req), name.parent, false);
 	if (ret == 0)
 		ret = strict_node(tree_of(req), ino, false, false); /* it may have another name in a two-phase directory */
-	if (ret == 0)
+	if (ret == 0) {
+		strict_first_name(tree_of(req), ino, name.parent);
 		ret = name_link(&tree_of(req)->live, &name, ino);
+	}
 	reply_entry(req, &name, ino, ret);
 }
 

@@ -10,15 +10,20 @@
 #define XATTR_CHANGE_BYTES 2048 /* records without the value */
 #define GROUPS_MAX 1024
 
+static bool is_list(const char *name)
+{
+	return strcmp(name, ACL_ACCESS) == 0 || strcmp(name, ACL_DEFAULT) == 0;
+}
+
 static int name_check(const char *name)
 {
 	static const char *const spaces[] = { "user.", "trusted.", "security." };
 	if (strlen(name) > XATTR_NAME_BYTES_MAX)
 		return -ERANGE;
 	for (size_t i = 0; i < ARRAY_SIZE(spaces); i++)
-		if (strncmp(name, spaces[i], strlen(spaces[i])) == 0 && name[strlen(spaces[i])])
-			return 0;
-	return strcmp(name, ACL_ACCESS) == 0 || strcmp(name, ACL_DEFAULT) == 0 ? 0 : -EOPNOTSUPP;
+		if (strncmp(name, spaces[i], strlen(spaces[i])) == 0)
+			return name[strlen(spaces[i])] ? 0 : -EINVAL;
+	return is_list(name) ? 0 : -EOPNOTSUPP;
 }
 
 /* --- lists and modes */
@@ -60,7 +65,7 @@ static int xattr_check_flags(struct live *live, struct txn *txn, ino_id ino, con
 	int ret = xattr_get(live, txn, ino, name, &value);
 	if (ret == 0)
 		return flags & XATTR_CREATE ? -EEXIST : 0;
-	return ret == -ENODATA && flags & XATTR_CREATE ? 0 : ret;
+	return ret == -ENODATA && !(flags & XATTR_REPLACE) ? 0 : ret;
 }
 
 /* An access list sets the permission bits; one that says no more than they can is not kept. */
@@ -92,7 +97,7 @@ static int xattr_set(fuse_req_t req, uint64_t id, const char *name, struct slice
 	struct node node;
 	struct acl acl;
 	bool policy = strcmp(name, POLICY_XATTR) == 0;
-	bool access = strcmp(name, ACL_ACCESS) == 0, list = access || strcmp(name, ACL_DEFAULT) == 0;
+	bool access = strcmp(name, ACL_ACCESS) == 0, list = is_list(name);
 	ino_id ino;
 	int ret = serve_node(tree_of(req), id, &ino, NULL);
 	if (ret == 0)
@@ -144,6 +149,8 @@ static int xattr_remove(struct live *live, ino_id ino, const char *name)
 		ret = node_live(live, txn, ino, &node);
 	if (ret == 0)
 		ret = xattr_get(live, txn, ino, name, &value);
+	if (ret == -ENODATA && is_list(name))
+		return 0; /* "no list" is what was asked for */
 	if (ret < 0)
 		return ret;
 	ret = xattr_delete(live, ino, name);

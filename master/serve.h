@@ -132,7 +132,7 @@ void tree_fini(struct tree *);
 int tree_mount(struct tree *);
 void tree_unmount(struct tree *);
 void tree_flush(struct tree *); /* the kernel hands over what it holds of written data */
-void serve_times_moved(struct tree *, ino_id); /* a directory's, behind the kernel's back */
+void serve_attributes_moved(struct tree *, uint64_t id); /* behind the kernel's back */
 
 /* --- batches.c */
 void batches_restore(struct master_mount *);                /* their views are mounted again */
@@ -201,6 +201,8 @@ void op_readdir(fuse_req_t, fuse_ino_t, size_t size, off_t, struct fuse_file_inf
 void op_readdirplus(fuse_req_t, fuse_ino_t, size_t size, off_t, struct fuse_file_info *);
 
 /* ops_files.c */
+/* The mount has ended: what was closed is complete, though the kernel drops releases that it has not sent by then (F7). */
+void files_end(struct tree *);
 int file_truncate(struct tree *, ino_id, uint64_t size);
 void op_create(fuse_req_t, fuse_ino_t parent, const char *name, mode_t, struct fuse_file_info *);
 void op_open(fuse_req_t, fuse_ino_t, struct fuse_file_info *);

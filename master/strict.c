@@ -389,7 +389,7 @@ static void done(struct master_mount *m)
 	if (s->moved)
 		serve_renamed(&m->main, &s->from.name, &s->to.name, s->moved, s->back);
 	while (reader_left(&times))
-		serve_times_moved(&m->main, read_be64(&times));
+		serve_attributes_moved(&m->main, read_be64(&times));
 }
 
 void strict_decided(struct master_mount *m, bool committed)
@@ -493,6 +493,15 @@ bool strict_leave(struct tree *t, struct draft *d)
 	d->awaits_trial = complete && strict_concerns(t, d->ino);
 	t->mount->strict.awaiting |= d->awaits_trial;
 	return d->awaits_trial;
+}
+
+void strict_first_name(struct tree *t, ino_id ino, ino_id directory)
+{
+	struct draft *d = draft_find(&t->live, ino);
+	if (!d || !d->linkable || d->writers || !strict_concerns_names(t, directory))
+		return;
+	d->awaits_trial = true;
+	t->mount->strict.awaiting = true;
 }
 
 static struct draft *awaiting(struct live *live)

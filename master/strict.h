@@ -60,6 +60,9 @@ bool strict_concerns_names(struct tree *, ino_id directory);
 /* The last writer of a drafted file has gone. True: it awaits a trial of its own, and is published by that. */
 bool strict_leave(struct tree *, struct draft *);
 
+/* A file is about to be named in a directory. One that had no name before, and no writer has any more, awaits a trial of its own, too. */
+void strict_first_name(struct tree *, ino_id, ino_id directory);
+
 /* Success is to be answered: true: on trial, it is held. */
 bool strict_hold(fuse_req_t);
 bool strict_hold_entry(fuse_req_t, const struct name *, ino_id);

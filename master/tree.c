@@ -13,10 +13,11 @@
 
 #define BACKGROUND_MAX 64      /* requests of the kernel's own (write-back, read-ahead) at once */
 
+/* Direct writes are not handed on asynchronously (FUSE_CAP_ASYNC_DIO): the kernel would leave pages in its cache that were read meanwhile, and are old. */
 static void op_init(void *user, struct fuse_conn_info *conn)
 {
 	static const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_DONT_MASK | FUSE_CAP_READDIRPLUS |
-				       FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_PARALLEL_DIROPS |
+				       FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_PARALLEL_DIROPS |
 				       FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPENDIR_SUPPORT;
 	(void)user;
 	conn->want = conn->capable & wanted;
@@ -76,12 +77,12 @@ static void times_moved(void *user, ino_id ino)
 {
 	struct tree *t = user;
 	if (!strict_hold_times(t, ino))
-		serve_times_moved(t, ino);
+		serve_attributes_moved(t, ino);
 }
 
-void serve_times_moved(struct tree *t, ino_id ino)
+void serve_attributes_moved(struct tree *t, uint64_t id)
 {
-	fuse_lowlevel_notify_inval_inode(t->session, ino, -1, 0);
+	fuse_lowlevel_notify_inval_inode(t->session, id, -1, 0);
 }
 
 static int session_new(struct tree *t)

@@ -593,3 +593,16 @@ int store_space(struct store *store, struct store_space *ret_space)
 	};
 	return 0;
 }
+
+int store_space_for(struct store *store, uint64_t bytes)
+{
+	struct statvfs fs;
+	struct store_space space;
+	if (fstatvfs(store->data_fd, &fs) != 0)
+		return -errno;
+	uint64_t kept = STORE_RESERVE_BYTES + RESERVE_BYTES_MAX + (END_KEEP_PAGES + RUN_PAGES + SLACK_PAGES) * store->page_bytes;
+	if (bytes < less((uint64_t)fs.f_bavail * fs.f_frsize, kept))
+		return 0;
+	int error = store_space(store, &space);
+	return error ? error : bytes > space.free_bytes ? -ENOSPC : 0;
+}

@@ -117,5 +117,7 @@ struct store_space {
 	uint64_t total_bytes, free_bytes, used_bytes; /* used: pages of the store that hold something */
 };
 int store_space(struct store *, struct store_space *ret_space);
+/* Could so many bytes be written now? 0 or -ENOSPC. Cheap while the disk itself has them. */
+int store_space_for(struct store *, uint64_t bytes);
 
 #endif

@@ -141,6 +141,8 @@ Test(store_space, a_full_disk_refuses_writes_but_loses_nothing, .timeout = 60)
 		give_back(store, horizon);
 		ok(store_space(store, &space));
 		cr_expect_geq(space.free_bytes, (uint64_t)12 << 20);
+		ok(store_space_for(store, space.free_bytes));
+		cr_expect_eq(store_space_for(store, space.free_bytes + 1), -ENOSPC);
 		files = fill(store, &ino);
 		cr_expect_gt(files, 200, "%d files fit again", files);
 	}
