@@ -229,7 +229,7 @@ Test(times, of_content_are_the_same_from_cold_caches)
 {
 	FIXTURE(f);
 	struct stat warm[RACES], cold;
-	char name[16];
+	char name[32];
 	for (int i = 0; i < RACES; i++) {
 		pthread_t thread;
 		snprintf(name, sizeof(name), "file-%d", i);
