@@ -95,7 +95,7 @@ static const struct row rows[] = {
 	  "Run this shell command when a version has become visible, to reload what reads it" },
 	{ "after-timeout", CONFIG_SLAVE, KIND_DURATION, PLACE_ANY, 0, FIELD(after_timeout_ms), 10, 3600 * 1000, "60s", "TIME",
 	  "End that command when it takes longer" },
-	{ "inotify", CONFIG_SLAVE, KIND_FLAG, PLACE_ANY, 0, FIELD(inotify), 0, 0, "yes", "yes|no",
+	{ "inotify", CONFIG_SLAVE, KIND_FLAG, PLACE_ANY, 0, FIELD(inotify), 0, 0, "no", "yes|no",
 	  "Tell programs that watch directories of the mount (inotify) what versions change; needs root" },
 	{ "allow-other", BOTH, KIND_FLAG, PLACE_ANY, 0, FIELD(allow_other), 0, 0, NULL, "yes|no",
 	  "Let other users into the mount [yes for root, else no]" },

@@ -26,7 +26,7 @@ told() {
 }
 as_expected() { sed "s,$S1/,,; s/CLOSE_WRITE,CLOSE/CLOSE_WRITE/" "$T/$1" >"$T/$1.got" && cmp "$T/$1.expected" "$T/$1.got"; }
 
-export SLAVE2_OPTS=--inotify=no
+export SLAVE1_OPTS=--inotify=yes # slave2 has the default
 up 2
 mkdir -p "$M/dir/below" "$M/aside" "$M/sub/dir"
 for name in seen unseen twice; do echo old >"$M/dir/$name"; done

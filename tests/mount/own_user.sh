@@ -21,7 +21,7 @@ as_user test -x "$DRSFS" || { cp "$DRSFS" "$T/drsfs" && chmod 755 "$T/drsfs" && 
 mkdir "$T/own" && chown "${OWN_USER:-$(id -u)}" "$T/own"
 extra_clusters+=("$T/own")
 printf '#!/bin/sh\n[ ! -e "$DRSFS_TREE/bad" ] || { echo "bad is there"; exit 1; }\n' >"$T/check" && chmod 755 "$T/check"
-export SLAVE1_OPTS="--check $T/check"
+export SLAVE1_OPTS="--check $T/check --inotify=yes"
 
 check "it comes up" as_user "$root/tests/cluster" up "$T/own" 2 || exit
 check "the user writes" as_user cp -r "$root/drsfs" "$T/own/master/"
