@@ -151,7 +151,7 @@ static void begin(void)
 static void end(void)
 {
 	char path[64];
-	event_base_loopbreak(base);
+	event_base_loopexit(base, NULL); /* a break before the loop has begun would be lost */
 	pthread_join(thread, NULL);
 	control_free(control);
 	event_base_free(base);
