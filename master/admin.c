@@ -198,7 +198,7 @@ static void on_begun(void *user, int error, const struct batch_info *info, const
 
 static void run_begin(struct ask *ask)
 {
-	batches_begin(ask->admin->mount, ask->id, false, on_begun, ask);
+	batches_begin(ask->admin->mount, ask->id, on_begun, ask);
 }
 
 /* --- commit */

@@ -269,7 +269,7 @@ void batches_end(struct master_mount *m)
 
 /* --- beginning */
 
-static int begin(struct master_mount *m, const char *name, bool transient, struct batch_info *ret_info)
+static int begin(struct master_mount *m, const char *name, struct batch_info *ret_info)
 {
 	struct txn *txn;
 	struct node_time now = time_now();
@@ -278,16 +278,16 @@ static int begin(struct master_mount *m, const char *name, bool transient, struc
 	if (ret == 0)
 		ret = work_change(&m->work, 0, true, &txn);
 	if (ret == 0)
-		ret = batch_begin(txn, name, transient ? BATCH_TRANSIENT : 0, now.seconds * 1000000000 + now.nanoseconds, ret_info);
+		ret = batch_begin(txn, name, 0, now.seconds * 1000000000 + now.nanoseconds, ret_info);
 	if (ret < 0)
 		return ret;
 	return publish_commit(&m->publish);
 }
 
-void batches_begin(struct master_mount *m, const char *name, bool transient, batch_begun *done, void *user)
+void batches_begin(struct master_mount *m, const char *name, batch_begun *done, void *user)
 {
 	struct batch_info info;
-	int ret = begin(m, name, transient, &info);
+	int ret = begin(m, name, &info);
 	if (ret == 0) {
 		ret = open_view(m, &info, done, user);
 		if (ret < 0)

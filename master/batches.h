@@ -36,10 +36,10 @@ struct commit_options {
 /* 'path' is where it is mounted; error: NULL. */
 typedef void batch_begun(void *user, int error, const struct batch_info *, const char *path);
 /*
- * On top of all that is finished in the live tree. 'name' may be "". 'transient': it does not outlive this process. -EEXIST, -EUSERS,
+ * On top of all that is finished in the live tree. 'name' may be "". -EEXIST, -EUSERS,
  * -ENAMETOOLONG, -ENOSPC; what kept it from being mounted; -ESHUTDOWN: the mount ends.
  */
-void batches_begin(struct master_mount *, const char *name, bool transient, batch_begun *, void *user);
+void batches_begin(struct master_mount *, const char *name, batch_begun *, void *user);
 
 typedef void batch_done(void *user, int error);
 /* Drop it with its view; a commit of it that waits for its turn is answered with -ECANCELED. -ENOENT; -EBUSY: it is being committed (cancel that first). */

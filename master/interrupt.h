@@ -1,6 +1,7 @@
 /*
  * Signals to who waits for a decision. An operation of a file system is not something that any signal may break off (a program that handles SIGALRM does not expect
- * EINTR of mkdir), but a process that is to end should not have to wait for slaves.
+ * EINTR of mkdir), but a process that is to end should not have to wait for slaves. And what else has to be seen of a request before libfuse has it: the kernel's
+ * own structures are known here only.
  */
 #ifndef MASTER_INTERRUPT_H
 #define MASTER_INTERRUPT_H

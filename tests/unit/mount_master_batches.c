@@ -57,7 +57,7 @@ static void begun(void *user, int error, const struct batch_info *info, const ch
 static void run_begin(struct master_mount *m, void *user)
 {
 	struct asked *a = user;
-	batches_begin(m, a->name, false, begun, a);
+	batches_begin(m, a->name, begun, a);
 }
 
 /* Begin one; gives its path below the mountpoint. */
