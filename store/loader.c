@@ -6,6 +6,7 @@
  */
 #include "store/loader.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
@@ -274,6 +275,7 @@ static int wait_for(struct loader *l, long count)
 
 	while (count > 0) {
 		long got = syscall(SYS_io_getevents, l->aio, 1L, count < 16 ? count : 16L, events, NULL);
+		assert(got >= 0 || errno == EINTR);
 		for (long i = 0; i < got; i++) {
 			const struct run *run = (const struct run *)(uintptr_t)events[i].data;
 
@@ -310,6 +312,15 @@ static int load(struct loader *l)
 
 /* ---- delivered */
 
+/* Does the page that was read tell the number of the one that is mapped? Else the disk, or we, have read something else. */
+static bool is_page_of(const struct loader *l, uintptr_t loaded, uintptr_t mapped)
+{
+	size_t number;
+
+	memcpy(&number, (const void *)(loaded & ~l->page_mask), sizeof(number));
+	return number == (mapped - l->map) / (l->page_mask + 1);
+}
+
 static int deliver(const struct loader *l, const struct part *part, content_sink *sink, void *user)
 {
 	struct slice place = part->place, bytes;
@@ -317,8 +328,11 @@ static int deliver(const struct loader *l, const struct part *part, content_sink
 	if (!place.data)
 		return sink(user, part->data, part->size);
 	const struct run *run = &l->runs[part->run];
-	if (run->loaded)
+	if (run->loaded) {
 		place.data = run->loaded + ((uintptr_t)place.data - run->from);
+		if (!is_page_of(l, (uintptr_t)place.data, (uintptr_t)part->place.data))
+			return -DRS_ECORRUPT;
+	}
 	int error = chunk_open(place, false, &bytes);
 	return error < 0 ? error : sink(user, (const uint8_t *)bytes.data + part->skip, part->size);
 }
