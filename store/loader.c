@@ -92,8 +92,6 @@ static void open_direct(struct loader *l)
 	if (!l->map)
 		return;
 	snprintf(path, sizeof(path), "%s/data.mdb", store_dir(l->store));
-	if (syscall(SYS_io_setup, RUNS_MAX, &l->aio) < 0)
-		return;
 	void *room = mmap(NULL, 2 * BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (room == MAP_FAILED)
 		return;
@@ -231,11 +229,21 @@ static int visit_part(const struct walk *w, const struct span *span)
 
 /* ---- loading */
 
+/* Not before it is needed: the kernel takes its time to give up a context. */
+static bool can_load(struct loader *l)
+{
+	if (l->fd >= 0 && !l->aio && syscall(SYS_io_setup, RUNS_MAX, &l->aio) < 0) {
+		close(l->fd);
+		l->fd = -1;
+	}
+	return l->fd >= 0;
+}
+
 static bool prepare(struct loader *l, struct run *run, struct iocb *request)
 {
 	size_t size = run->to - run->from;
 
-	if (l->fd < 0 || l->around || size > BUFFER_BYTES - l->buffer_used)
+	if (l->around || size > BUFFER_BYTES - l->buffer_used || !can_load(l))
 		return false;
 	run->loaded = l->buffer + l->buffer_used;
 	l->buffer_used += size;
