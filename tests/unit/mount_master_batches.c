@@ -2,6 +2,7 @@
  * Batches on the master's mount (R4): views of their own, kept over a restart, committed as one version, merged or refused; what the live tree may do
  * meanwhile.
  */
+#include <sched.h>
 #include <semaphore.h>
 #include <sys/mman.h>
 #include <sys/xattr.h>
@@ -240,6 +241,55 @@ Test(batches, abort_leaves_nothing, .timeout = 30)
 	cr_expect(eq(int, commit_batch(&f, id), -ENOENT));
 	cr_expect(eq(int, shell(&f, "test ! -e linux && test ! -e %s", view), 0));
 	expect_list(&f, "");
+	FIXTURE_END(f);
+}
+
+static void run_count(struct master_mount *m, void *user)
+{
+	(void)m;
+	atomic_fetch_add((atomic_int *)user, 1);
+}
+
+static void take_processor(int nth)
+{
+	cpu_set_t all, one;
+	int processor = 0;
+	sched_getaffinity(0, sizeof(all), &all);
+	for (; !CPU_ISSET(processor, &all) || nth-- > 0; processor++)
+		;
+	CPU_ZERO(&one);
+	CPU_SET(processor, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
+static void run_elsewhere(struct master_mount *m, void *user)
+{
+	take_processor(1);
+	run_count(m, user);
+}
+
+/*
+ * A call wakes the mount's thread at whatever it is; here that goes back to sleep after the call before. One that it sleeps over is run a second later, when it is
+ * time to tidy: with many of them the test's time is not enough.
+ */
+Test(batches, calls_are_not_slept_over, .timeout = 30)
+{
+	enum { CALLS = 10000 };
+	cpu_set_t processors;
+	atomic_int run = 0;
+	uint32_t id;
+	if (sched_getaffinity(0, sizeof(processors), &processors) < 0 || CPU_COUNT(&processors) < 2)
+		cr_skip_test("needs two processors");
+	FIXTURE(f);
+	begin(&f, "", &id);
+	take_processor(0);
+	for (int i = 0; i < CALLS; i++) {
+		cr_assert(eq(int, master_mount_call(f.mount, i == 0 ? run_elsewhere : run_count, &run), 0));
+		while (atomic_load(&run) == i)
+			;
+		for (atomic_int moment = i % 100; moment; moment--)
+			;
+	}
 	FIXTURE_END(f);
 }
 
