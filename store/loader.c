@@ -82,7 +82,7 @@ static uintptr_t find_map(const struct loader *l, struct txn *txn)
 
 static void open_direct(struct loader *l)
 {
-	char path[PATH_MAX + 16];
+	char path[32];
 	struct txn *txn;
 
 	if (txn_begin_read(l->store, &txn) != 0)
@@ -91,7 +91,7 @@ static void open_direct(struct loader *l)
 	txn_abort(txn);
 	if (!l->map)
 		return;
-	snprintf(path, sizeof(path), "%s/data.mdb", store_dir(l->store));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", l->store->data_fd); /* the file that is mapped, whatever has its name by now */
 	void *room = mmap(NULL, 2 * BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (room == MAP_FAILED)
 		return;
@@ -161,8 +161,8 @@ static void bring_list(const struct loader *l, struct txn *txn, const struct chu
 {
 	struct slice place;
 
-	if (chunk_place(txn, id, &place) != 0)
-		return;
+	if (chunk_place(txn, id, &place) != 0 || place.size > CHUNK_BYTES_MAX + 1)
+		return; /* the walk will tell */
 	uintptr_t from = (uintptr_t)place.data & ~l->page_mask, to = ((uintptr_t)place.data + place.size + l->page_mask) & ~l->page_mask;
 	if (!is_in_memory(l, from, to))
 		advise_around(l, from, to);
@@ -229,13 +229,19 @@ static int visit_part(const struct walk *w, const struct span *span)
 
 /* ---- loading */
 
+/* Only the page cache from now on. */
+static void give_up_loading(struct loader *l)
+{
+	if (l->fd >= 0)
+		close(l->fd);
+	l->fd = -1;
+}
+
 /* Not before it is needed: the kernel takes its time to give up a context. */
 static bool can_load(struct loader *l)
 {
-	if (l->fd >= 0 && !l->aio && syscall(SYS_io_setup, RUNS_MAX, &l->aio) < 0) {
-		close(l->fd);
-		l->fd = -1;
-	}
+	if (l->fd >= 0 && !l->aio && syscall(SYS_io_setup, RUNS_MAX, &l->aio) < 0)
+		give_up_loading(l);
 	return l->fd >= 0;
 }
 
@@ -275,6 +281,24 @@ static long submit(struct loader *l, long count)
 	return done;
 }
 
+/* Opening is not refused on a disk whose sectors are larger than our pages, reading is. */
+static bool is_refused(int64_t result)
+{
+	return result == -EINVAL || result == -EOPNOTSUPP;
+}
+
+/* What was refused is left to the page cache, from now on. */
+static int run_done(struct loader *l, struct run *run, int64_t result)
+{
+	if (result == (int64_t)(run->to - run->from))
+		return 0;
+	if (!is_refused(result))
+		return result < 0 ? (int)result : -EIO;
+	run->loaded = NULL;
+	give_up_loading(l);
+	return 0;
+}
+
 /* All of them, whatever becomes of them: they write into the buffer. */
 static int wait_for(struct loader *l, long count)
 {
@@ -285,10 +309,10 @@ static int wait_for(struct loader *l, long count)
 		long got = syscall(SYS_io_getevents, l->aio, 1L, count < 16 ? count : 16L, events, NULL);
 		assert(got >= 0 || errno == EINTR);
 		for (long i = 0; i < got; i++) {
-			const struct run *run = (const struct run *)(uintptr_t)events[i].data;
+			int failed = run_done(l, (struct run *)(uintptr_t)events[i].data, events[i].res);
 
-			if (events[i].res != (int64_t)(run->to - run->from))
-				error = events[i].res < 0 ? (int)events[i].res : -EIO;
+			if (failed < 0)
+				error = failed;
 		}
 		count -= got > 0 ? got : 0;
 	}

@@ -1,9 +1,14 @@
 /* Content that is not in memory: a loader delivers the same bytes as content_read, and does not leave them in the page cache. */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "content_fixture.h"
 #include "drsfs/error.h"
@@ -19,9 +24,57 @@ struct file {
 	size_t size;
 };
 
+/* What the kernel answers to requests for asynchronous reading, if it is not what it says itself. */
+static struct {
+	long submits, submits_max; /* further ones: EAGAIN */
+	int64_t result;            /* of each */
+	bool no_context;
+} kernel;
+
 static struct fixture f;
 static struct loader *loader;
 static struct buffer got;
+
+static long answer_submit(long (*real)(long, ...), long context, long count, struct iocb **requests)
+{
+	if (kernel.submits_max && kernel.submits >= kernel.submits_max) {
+		errno = EAGAIN;
+		return -1;
+	}
+	kernel.submits++;
+	return real(SYS_io_submit, context, kernel.submits_max ? 1 : count, requests);
+}
+
+static long answer_events(long (*real)(long, ...), long context, long min, long max, struct io_event *events)
+{
+	long count = real(SYS_io_getevents, context, min, max, events, NULL);
+
+	for (long i = 0; kernel.result && i < count; i++)
+		events[i].res = kernel.result;
+	return count;
+}
+
+/* Instead of the C library's. */
+long syscall(long number, ...)
+{
+	long (*real)(long, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+	long a[6];
+	va_list list;
+
+	va_start(list, number);
+	for (size_t i = 0; i < ARRAY_SIZE(a); i++)
+		a[i] = va_arg(list, long);
+	va_end(list);
+	if (number == SYS_io_submit)
+		return answer_submit(real, a[0], a[1], (struct iocb **)a[2]);
+	if (number == SYS_io_getevents)
+		return answer_events(real, a[0], a[1], a[2], (struct io_event *)a[3]);
+	if (number == SYS_io_setup && kernel.no_context) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
 
 static int collect(void *user, const void *data, size_t size)
 {
@@ -166,6 +219,8 @@ Test(loader, what_is_read_from_disk_is_not_kept_twice)
 		cr_skip_test("this file system keeps all of it in memory");
 	for (size_t at = 0; at < file.size; at += MIB)
 		check_range(&file, at, MIB);
+	if (kernel.submits < 2)
+		cr_skip_test("this file system takes no such requests");
 	cr_assert(lt(sz, pages_in_memory(), before + 500));
 	file_free(&file);
 }
@@ -192,5 +247,115 @@ Test(loader, damage_is_an_error)
 		make_cold();
 	}
 	cr_assert(eq(int, load(&file, 100000, 1000), 0)); /* elsewhere */
+	file_free(&file);
+}
+
+/* 4 MiB, half of it cold. */
+static void make_cold_file(struct file *file)
+{
+	make_file(file, 2, 4 * MIB);
+	fixture_commit(&f);
+	make_cold();
+	check_range(file, 3 * MIB, MIB);
+	check_range(file, 2 * MIB, MIB);
+	if (kernel.submits < 2)
+		cr_skip_test("this file system keeps all of it in memory, or takes no such requests");
+}
+
+Test(loader, a_disk_that_refuses_is_read_by_the_page_cache)
+{
+	struct file file;
+
+	make_cold_file(&file);
+	kernel.result = -EINVAL;
+	kernel.submits = 0;
+	check_range(&file, 0, MIB);
+	check_range(&file, MIB, MIB);
+	cr_assert(eq(int, (int)kernel.submits, 1)); /* and is not asked again */
+	file_free(&file);
+}
+
+Test(loader, a_disk_that_fails_is_an_error)
+{
+	struct file file;
+
+	make_cold_file(&file);
+	kernel.result = -EIO;
+	cr_assert(eq(int, load(&file, 0, MIB), -EIO));
+	kernel.result = 4096; /* cut short */
+	cr_assert(eq(int, load(&file, 0, MIB), -EIO));
+	kernel.result = 0;
+	check_range(&file, 0, MIB);
+	file_free(&file);
+}
+
+Test(loader, what_the_kernel_does_not_take_is_read_by_the_page_cache)
+{
+	struct file file;
+
+	make_cold_file(&file);
+	kernel.submits = 0;
+	kernel.submits_max = 1;
+	check_range(&file, 0, MIB);
+	kernel.submits_max = 0;
+	make_cold();
+	kernel.no_context = true;
+	check_range(&file, MIB, MIB);
+	file_free(&file);
+}
+
+/* As when somebody puts a copy from elsewhere in its place. */
+Test(loader, only_the_file_that_is_mapped_is_read)
+{
+	struct file file;
+	char path[128], other[140];
+
+	make_file(&file, 2, 4 * MIB);
+	fixture_commit(&f);
+	make_cold();
+	snprintf(path, sizeof(path), "%s/data.mdb", f.dir);
+	snprintf(other, sizeof(other), "%s.other", path);
+	int from = open_data(O_RDONLY), to = open(other, O_RDWR | O_CREAT, 0600);
+	size_t size = (size_t)lseek(from, 0, SEEK_END);
+	cr_assert(eq(i64, pread(from, buffer_grow(&got, size), size, 0), (ssize_t)size));
+	uint8_t *found = memmem(got.data, size, file.bytes, 64);
+	cr_assert(found != NULL);
+	found[100] ^= 1;
+	cr_assert(eq(i64, pwrite(to, got.data, size, 0), (ssize_t)size));
+	posix_fadvise(from, 0, 0, POSIX_FADV_DONTNEED);
+	close(from);
+	close(to);
+	cr_assert(eq(int, rename(other, path), 0));
+	loader_free(loader);
+	cr_assert(eq(int, loader_new(f.store, &loader), 0));
+	check_range(&file, 0, MIB);
+	file_free(&file);
+}
+
+/* Where a list's row claims to be far longer than any chunk. */
+Test(loader, a_damaged_length_does_no_harm)
+{
+	uint8_t key[17] = { 'c' }, high[2] = { 0, 1 }; /* 16 MiB more */
+	struct file file;
+	struct entry entry;
+
+	make_file(&file, 2, 12 * MIB);
+	struct reader r = reader_of(file.node.content);
+	cr_assert(eq(int, entry_next(&r, &entry), 1));
+	cr_assert(eq(int, entry.kind, ENTRY_LIST));
+	memcpy(key + 1, entry.id.bytes, 16);
+	fixture_commit(&f);
+	make_cold();
+	int fd = open_data(O_RDWR);
+	size_t size = (size_t)lseek(fd, 0, SEEK_END);
+	uint8_t *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	uint8_t *found = memmem(map, size, key, sizeof(key));
+	while (found && *(const uint16_t *)(const void *)(found - 2) != sizeof(key)) /* a key of that length stands behind */
+		found = memmem(found + 1, size - (size_t)(found + 1 - map), key, sizeof(key));
+	cr_assert(found != NULL);
+	cr_assert(eq(i64, pwrite(fd, high, 2, found - 6 - map), 2));
+	munmap(map, size);
+	close(fd);
+	check_range(&file, 0, 100000);
 	file_free(&file);
 }
