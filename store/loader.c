@@ -27,11 +27,13 @@
 #define BUFFER_BYTES ((size_t)2 << 20)
 #define SMALL_FILE_BYTES (64 << 10)
 #define AROUND_BYTES ((uintptr_t)128 << 10) /* that are read for a small file */
+#define BRING_BYTES ((size_t)32 << 10)
 
 /* Pages of the store that follow each other. */
 struct run {
 	uintptr_t from, to;
 	const uint8_t *loaded; /* where they are; NULL: in the map */
+	bool cold;
 };
 
 /* A hole, bytes of the node itself, or of a chunk. */
@@ -154,18 +156,36 @@ static void advise_around(const struct loader *l, uintptr_t from, uintptr_t to)
 	madvise((void *)start, (to + AROUND_BYTES - 1) / AROUND_BYTES * AROUND_BYTES - start, MADV_WILLNEED);
 }
 
+/* Into the page cache. To touch a page in the map that the disk cannot read would kill us; to read it is an error. */
+static int bring(const struct loader *l, uintptr_t from, uintptr_t to)
+{
+	uint8_t bytes[BRING_BYTES];
+
+	while (l->map && from < to) {
+		size_t size = to - from < sizeof(bytes) ? to - from : sizeof(bytes);
+		ssize_t got = pread(l->store->data_fd, bytes, size, (off_t)(from - l->map));
+
+		if (got != (ssize_t)size)
+			return got < 0 ? -errno : -EIO;
+		from += size;
+	}
+	return 0;
+}
+
 /* ---- what is needed, and where it lies */
 
 /* Lists of a file were stored together, before its data. */
-static void bring_list(const struct loader *l, struct txn *txn, const struct chunk_id *id)
+static int bring_list(const struct loader *l, struct txn *txn, const struct chunk_id *id)
 {
 	struct slice place;
 
 	if (chunk_place(txn, id, &place) != 0 || place.size > CHUNK_BYTES_MAX + 1)
-		return; /* the walk will tell */
+		return 0; /* the walk will tell */
 	uintptr_t from = (uintptr_t)place.data & ~l->page_mask, to = ((uintptr_t)place.data + place.size + l->page_mask) & ~l->page_mask;
-	if (!is_in_memory(l, from, to))
-		advise_around(l, from, to);
+	if (is_in_memory(l, from, to))
+		return 0;
+	advise_around(l, from, to);
+	return bring(l, from, to);
 }
 
 static bool run_takes(const struct loader *l, const struct run *run, uintptr_t from, uintptr_t to)
@@ -187,7 +207,7 @@ static unsigned run_of(struct loader *l, const uint8_t *data, size_t size)
 		return l->runs_count - 1;
 	}
 	if (l->runs_count < RUNS_MAX)
-		l->runs[l->runs_count++] = (struct run){ from, to, NULL };
+		l->runs[l->runs_count++] = (struct run){ .from = from, .to = to };
 	else
 		return RUNS_MAX;
 	return l->runs_count - 1;
@@ -211,8 +231,8 @@ static int visit_part(const struct walk *w, const struct span *span)
 	uint64_t from, to;
 
 	if (span->kind == ENTRY_LIST) {
-		bring_list(l, w->txn, span->id);
-		return WALK_OPEN;
+		int error = bring_list(l, w->txn, span->id);
+		return error < 0 ? error : WALK_OPEN;
 	}
 	if (l->parts_count == PARTS_MAX)
 		return -E2BIG;
@@ -319,7 +339,8 @@ static int wait_for(struct loader *l, long count)
 	return error;
 }
 
-static int load(struct loader *l)
+/* All at once: what the kernel reads for us, and what it brings into the page cache. How many requests it has to answer. */
+static long load_begin(struct loader *l)
 {
 	long count = 0;
 
@@ -327,7 +348,8 @@ static int load(struct loader *l)
 	for (unsigned i = 0; i < l->runs_count; i++) {
 		struct run *run = &l->runs[i];
 
-		if (is_in_memory(l, run->from, run->to))
+		run->cold = !is_in_memory(l, run->from, run->to);
+		if (!run->cold)
 			continue;
 		if (prepare(l, run, &l->requests[count]))
 			count++;
@@ -339,7 +361,21 @@ static int load(struct loader *l)
 	long taken = count ? submit(l, count) : 0;
 	for (long i = taken; i < count; i++)
 		((struct run *)(uintptr_t)l->requests[i].aio_data)->loaded = NULL;
-	return taken ? wait_for(l, taken) : 0;
+	return taken;
+}
+
+static int load(struct loader *l)
+{
+	long taken = load_begin(l);
+	int error = taken ? wait_for(l, taken) : 0;
+
+	for (unsigned i = 0; error == 0 && i < l->runs_count; i++) {
+		const struct run *run = &l->runs[i];
+
+		if (run->cold && !run->loaded)
+			error = bring(l, run->from, run->to);
+	}
+	return error;
 }
 
 /* ---- delivered */

@@ -29,6 +29,7 @@ static struct {
 	long submits, submits_max; /* further ones: EAGAIN */
 	int64_t result;            /* of each */
 	bool no_context;
+	off_t bad_from, bad_to;    /* cannot be read by pread */
 } kernel;
 
 static struct fixture f;
@@ -74,6 +75,15 @@ long syscall(long number, ...)
 		return -1;
 	}
 	return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+ssize_t pread(int fd, void *at, size_t size, off_t offset)
+{
+	if (offset < kernel.bad_to && offset + (off_t)size > kernel.bad_from) {
+		errno = EIO;
+		return -1;
+	}
+	return syscall(SYS_pread64, fd, at, size, offset);
 }
 
 static int collect(void *user, const void *data, size_t size)
@@ -357,5 +367,84 @@ Test(loader, a_damaged_length_does_no_harm)
 	munmap(map, size);
 	close(fd);
 	check_range(&file, 0, 100000);
+	file_free(&file);
+}
+
+/* Where the store's map is, that of our own process. */
+static uint8_t *find_in_map(const void *bytes, size_t size, off_t *ret_offset)
+{
+	char line[512], path[128];
+	unsigned long from = 0;
+	FILE *maps = fopen("/proc/self/maps", "r");
+	int fd = open_data(O_RDONLY);
+	size_t whole = (size_t)lseek(fd, 0, SEEK_END);
+	uint8_t *map = mmap(NULL, whole, PROT_READ, MAP_SHARED, fd, 0);
+	uint8_t *found = memmem(map, whole, bytes, size);
+
+	cr_assert(found != NULL);
+	*ret_offset = found - map;
+	munmap(map, whole);
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	close(fd);
+	snprintf(path, sizeof(path), "%s/data.mdb", f.dir);
+	while (fgets(line, sizeof(line), maps))
+		if (strstr(line, path))
+			from = strtoul(line, NULL, 16);
+	fclose(maps);
+	cr_assert(from != 0);
+	return (uint8_t *)from + *ret_offset;
+}
+
+/* The bytes' first page from here on is one that the disk cannot read: touched it kills, as beyond the end of a mapped file. */
+static void make_bad(const void *bytes, size_t size)
+{
+	off_t offset;
+	uint8_t *at = find_in_map(bytes, size, &offset);
+	FILE *empty = tmpfile();
+
+	at -= offset % 4096;
+	cr_assert(mmap(at, 4096, PROT_READ, MAP_SHARED | MAP_FIXED, fileno(empty), 0) == at);
+	fclose(empty);
+	kernel.bad_from = offset / 4096 * 4096;
+	kernel.bad_to = kernel.bad_from + 4096;
+}
+
+Test(loader, a_bad_page_of_a_small_file_is_an_error)
+{
+	struct file file;
+
+	make_file(&file, 2, 30000);
+	fixture_commit(&f);
+	make_cold();
+	make_bad(file.bytes, 64);
+	cr_assert(eq(int, load(&file, 0, file.size), -EIO));
+	file_free(&file);
+}
+
+/* Where it has pages of its own. */
+Test(loader, a_bad_page_of_a_list_is_an_error)
+{
+	struct file file;
+	struct entry entry;
+	struct slice list = { NULL, 0 };
+	uint64_t start = 0;
+
+	make_file(&file, 2, 24 * MIB);
+	struct reader r = reader_of(file.node.content);
+	while (entry_next(&r, &entry) == 1) {
+		if (entry.kind == ENTRY_LIST)
+			cr_assert(eq(int, chunk_get(f.txn, &entry.id, true, &list), 0));
+		if (list.size > 2100)
+			break;
+		start += entry.length;
+	}
+	cr_assert(gt(sz, list.size, 2100));
+	uint8_t *bytes = malloc(list.size);
+	memcpy(bytes, list.data, list.size);
+	fixture_commit(&f);
+	make_cold();
+	make_bad(bytes, list.size);
+	cr_assert(eq(int, load(&file, start, 1000), -EIO));
+	free(bytes);
 	file_free(&file);
 }
