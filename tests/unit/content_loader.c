@@ -217,6 +217,37 @@ Test(loader, any_range_is_what_was_written)
 		file_free(&files[i]);
 }
 
+/* As no edit leaves it, but as a list may say. */
+static void make_pieces(struct file *file, ino_id ino, size_t count, size_t size)
+{
+	struct entry entry = { .kind = ENTRY_DATA, .length = size };
+
+	*file = (struct file){ .bytes = malloc(count * size), .size = count * size };
+	random_bytes(file->bytes, file->size);
+	for (size_t at = 0; at < file->size; at += size) {
+		cr_assert(eq(int, chunk_put(f.txn, false, (struct slice){ file->bytes + at, size }, &entry.id), 0));
+		entry_encode(&entry, &file->storage);
+	}
+	file->node = (struct node){ .mode = S_IFREG | 0600, .nlink = 1, .size = file->size, .content_kind = CONTENT_LIST };
+	file->node.content = buffer_slice(&file->storage);
+	fixture_put_node(&f, ino, &file->node);
+}
+
+Test(loader, so_is_what_is_too_much_for_one_load)
+{
+	struct file pieces, large;
+
+	make_pieces(&pieces, 2, 600, 300);
+	make_file(&large, 3, 12 * MIB);
+	fixture_commit(&f);
+	make_cold();
+	check_range(&pieces, 0, pieces.size);
+	check_range(&large, 0, 2 * MIB + 1);
+	check_range(&large, 2 * MIB + 1, 8 * MIB);
+	file_free(&pieces);
+	file_free(&large);
+}
+
 Test(loader, what_is_read_from_disk_is_not_kept_twice)
 {
 	struct file file;
