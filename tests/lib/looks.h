@@ -399,8 +399,8 @@ struct linux_dirent64 {
 };
 
 /*
- * Read in pieces, so what stays is there once; what comes and goes may be there or not, but is none that was gone before the piece was read. Kept open, it is
- * read anew from the beginning.
+ * Read in pieces, so what stays is there once; what comes and goes meanwhile may be there or not (that is so everywhere: readdir(3p)), but nothing is there that was
+ * gone when the listing began.
  */
 static inline void look_at_large(struct looker *r)
 {
@@ -415,7 +415,6 @@ static inline void look_at_large(struct looker *r)
 	long size;
 
 	for (;;) {
-		uint64_t floor = l->floor;
 		size = syscall(SYS_getdents64, dir, bytes, piece);
 		uint64_t begun = l->begun;
 		if (size <= 0)
@@ -427,9 +426,9 @@ static inline void look_at_large(struct looker *r)
 				times[filler % FILLERS]++;
 			if (sscanf(entry->name, "i-%" SCNu64, &number) != 1)
 				continue;
-			if (step_last(l, LARGE, number + WINDOW - 1) < floor || step_first(l, LARGE, number) > begun)
+			if (step_last(l, LARGE, number + WINDOW - 1) < began || step_first(l, LARGE, number) > begun)
 				broken(r, "has a name of %" PRIu64 ", after %" PRIu64 " was seen and before %" PRIu64 " was over", number,
-				       number_at(l, LARGE, floor), number_at(l, LARGE, begun));
+				       number_at(l, LARGE, began), number_at(l, LARGE, begun));
 			for (unsigned i = 0; i < count; i++)
 				if (listed[i] == number)
 					broken(r, "has the name of %" PRIu64 " twice", number);
