@@ -475,8 +475,9 @@ static int mountpoint_check(struct master_mount *m)
 /* --- life */
 
 /* Does somebody have a file open as it was? */
-static bool content_held(void *user, ino_id ino, version_t content_version)
+static bool content_held(void *user, ino_id ino, version_t content_version, version_t from, version_t until)
 {
+	(void)from, (void)until;
 	struct master_mount *m = user;
 	bool held = known_keeps(&m->main.known, ino, content_version);
 	for (struct tree *t = m->batches; t && !held; t = t->next)
