@@ -9,7 +9,7 @@
  *   link           a symlink to the number
  *   attribute      mtime is the number of seconds; the mode follows it, if all things change in one version
  *   xattr, acl     a user attribute that is the number; an ACL that allows a user of this number
- *   listed         i-N to i-(N - WINDOW + 1), links to 'seed'; fits one reply
+ *   listed         i-N to i-(N - WINDOW + 1), links to 'seed'
  *   still          the same, and mtime stays as it is (not if one thing changes after another)
  *   large          the same among FILLERS other names; takes many replies
  *   flag           there, and tells the number, if that is odd
@@ -370,27 +370,6 @@ static inline void look_at_window_name(struct looker *r, const char *dir)
 	judge(r, floor, (struct sight){ .first = number, .last = number + WINDOW - 1, .negated = !there });
 }
 
-static inline void look_at_listing(struct looker *r, const char *name)
-{
-	uint64_t floor = r->looks->floor, number, newest = 0, sum = 0, count = 0;
-	struct dirent *entry;
-	char path[200];
-	DIR *dir = opendir(path_of(r, path, name));
-
-	while (dir && (entry = readdir(dir)))
-		if (sscanf(entry->d_name, "i-%" SCNu64, &number) == 1) {
-			newest = number > newest ? number : newest;
-			sum += number;
-			count++;
-		}
-	if (dir)
-		closedir(dir);
-	if (count != WINDOW || sum != WINDOW * newest - WINDOW * (WINDOW - 1) / 2)
-		broken(r, "a mixture: %" PRIu64 " names, the newest %" PRIu64, count, newest);
-	else
-		judge(r, floor, exactly(newest));
-}
-
 struct linux_dirent64 {
 	uint64_t ino, off;
 	unsigned short reclen;
@@ -398,63 +377,76 @@ struct linux_dirent64 {
 	char name[];
 };
 
-/*
- * Read in pieces, so what stays is there once; what comes and goes meanwhile may be there or not (that is so everywhere: readdir(3p)), but nothing is there that was
- * gone when the listing began.
- */
-static inline void look_at_large(struct looker *r)
-{
-	struct looks *l = r->looks;
-	uint64_t began = l->floor, number;
-	char path[200], bytes[4096] __attribute__((aligned(8)));
-	size_t piece = chance(r, 2) ? 512 : sizeof(bytes);
-	uint8_t *times = calloc(FILLERS, 1);
-	uint64_t listed[8 * WINDOW];
-	unsigned count = 0;
-	int filler, dir = open(path_of(r, path, "large"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	long size;
+struct listing {
+	uint64_t began;                /* step: everybody had seen it when the listing began */
+	uint64_t newest[8 * WINDOW];   /* of names of the window */
+	unsigned count;
+	uint8_t fillers[FILLERS];      /* so often each was there */
+};
 
-	for (;;) {
-		size = syscall(SYS_getdents64, dir, bytes, piece);
-		uint64_t begun = l->begun;
-		if (size <= 0)
+static inline void add_listed(struct looker *r, struct listing *l, const char *name)
+{
+	struct looks *looks = r->looks;
+	uint64_t number, begun = looks->begun;
+	int filler;
+
+	if (sscanf(name, FILLER_NAME, &filler) == 1)
+		l->fillers[filler % FILLERS]++;
+	if (sscanf(name, "i-%" SCNu64, &number) != 1)
+		return;
+	if (step_last(looks, r->thing, number + WINDOW - 1) < l->began || step_first(looks, r->thing, number) > begun)
+		broken(r, "has a name of %" PRIu64 ", after %" PRIu64 " was seen and before %" PRIu64 " was over", number,
+		       number_at(looks, r->thing, l->began), number_at(looks, r->thing, begun));
+	for (unsigned i = 0; i < l->count; i++)
+		if (l->newest[i] == number)
+			broken(r, "has the name of %" PRIu64 " twice", number);
+	if (l->count < sizeof(l->newest) / sizeof(*l->newest))
+		l->newest[l->count++] = number;
+	see(looks, step_first(looks, r->thing, number));
+}
+
+/* What was there all the time is listed. */
+static inline void judge_listing(struct looker *r, const struct listing *l, bool fillers)
+{
+	uint64_t oldest = number_at(r->looks, r->thing, r->looks->begun), newest = number_at(r->looks, r->thing, l->began);
+
+	for (int i = 0; i < FILLERS && fillers; i++)
+		if (l->fillers[i] != 1) {
+			broken(r, "filler %d is there %d times", i, l->fillers[i]);
 			break;
-		for (long at = 0; at < size;) {
-			const struct linux_dirent64 *entry = (const void *)(bytes + at);
-			at += entry->reclen;
-			if (sscanf(entry->name, FILLER_NAME, &filler) == 1)
-				times[filler % FILLERS]++;
-			if (sscanf(entry->name, "i-%" SCNu64, &number) != 1)
-				continue;
-			if (step_last(l, LARGE, number + WINDOW - 1) < began || step_first(l, LARGE, number) > begun)
-				broken(r, "has a name of %" PRIu64 ", after %" PRIu64 " was seen and before %" PRIu64 " was over", number,
-				       number_at(l, LARGE, began), number_at(l, LARGE, begun));
-			for (unsigned i = 0; i < count; i++)
-				if (listed[i] == number)
-					broken(r, "has the name of %" PRIu64 " twice", number);
-			if (count < sizeof(listed) / sizeof(*listed))
-				listed[count++] = number;
-			see(l, step_first(l, LARGE, number));
 		}
-	}
-	if (size < 0)
-		broken(r, "%s", strerror(errno));
-	close(dir);
-	for (int i = 0; i < FILLERS && size == 0; i++)
-		if (times[i] != 1) {
-			broken(r, "filler %d is there %d times", i, times[i]);
-			break;
-		}
-	free(times);
-	/* what was there all the time */
-	uint64_t oldest = number_at(l, LARGE, l->begun), newest = number_at(l, LARGE, began);
-	for (number = oldest < WINDOW ? 0 : oldest - WINDOW + 1; size == 0 && number <= newest; number++) {
+	for (uint64_t number = oldest < WINDOW ? 0 : oldest - WINDOW + 1; number <= newest; number++) {
 		bool found = false;
-		for (unsigned i = 0; i < count; i++)
-			found |= listed[i] == number;
+		for (unsigned i = 0; i < l->count; i++)
+			found |= l->newest[i] == number;
 		if (!found)
 			broken(r, "lacks the name of %" PRIu64 ", which is there from before %" PRIu64 " to %" PRIu64, number, newest, oldest);
 	}
+}
+
+/*
+ * It takes two calls at least, so what stays is there once; what comes and goes meanwhile may be there or not (that is so everywhere: readdir(3p)), but
+ * nothing is there that was gone when the listing began.
+ */
+static inline void look_at_listing(struct looker *r, const char *name)
+{
+	struct listing l = { .began = r->looks->floor };
+	char path[200], bytes[4096] __attribute__((aligned(8)));
+	size_t piece = chance(r, 2) ? 512 : sizeof(bytes);
+	int dir = open(path_of(r, path, name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	long size;
+
+	while ((size = syscall(SYS_getdents64, dir, bytes, piece)) > 0)
+		for (long at = 0; at < size;) {
+			const struct linux_dirent64 *entry = (const void *)(bytes + at);
+			at += entry->reclen;
+			add_listed(r, &l, entry->name);
+		}
+	if (size < 0)
+		broken(r, "%s", strerror(errno));
+	else
+		judge_listing(r, &l, r->thing == LARGE);
+	close(dir);
 }
 
 static inline void look_at_flag(struct looker *r)
@@ -540,7 +532,7 @@ static inline void look(struct looker *r, enum thing thing)
 	case STILL:
 		return chance(r, 2) ? look_at_listing(r, "still") : look_at_window_name(r, "still");
 	case LARGE:
-		return look_at_large(r);
+		return look_at_listing(r, "large");
 	case FLAG:
 		return look_at_flag(r);
 	case FILE_MOVES:
