@@ -669,6 +669,78 @@ Test(mount_slave, a_deleted_file_can_be_read_to_its_end)
 	close(fd);
 }
 
+enum { UPDATED = 64, UPDATES = 20000 };
+
+static pid_t read_files_in_process(void)
+{
+	char path[32], text[64];
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (unsigned i = 0;; i = (i + 13) % UPDATED) {
+		snprintf(path, sizeof(path), "%u", i);
+		int fd = open(at(path), O_RDONLY);
+		if (fd < 0 || read(fd, text, sizeof(text)) <= 0)
+			_exit(1);
+		close(fd);
+	}
+}
+
+static void look_at_updated(void)
+{
+	char path[32];
+
+	for (unsigned i = 0; i < UPDATED; i++) {
+		snprintf(path, sizeof(path), "%u", i);
+		attributes(path);
+	}
+}
+
+/* Neither nodes nor records pile up while files that are written are opened and closed. */
+Test(mount_slave, what_nobody_holds_any_more_is_forgotten)
+{
+	struct tree *t = &w.tree;
+	ino_id inos[UPDATED];
+	version_t versions[UPDATED];
+	char text[32];
+	int status;
+
+	tree_begin(t);
+	for (unsigned i = 0; i < UPDATED; i++) {
+		snprintf(text, sizeof(text), "%u", i);
+		inos[i] = tree_file(t, INO_ROOT, text, text);
+	}
+	tree_commit(t);
+	begin_mount();
+	look_at_updated();
+	size_t held = slave_mount_nodes(w.mount);
+	pid_t reader = read_files_in_process();
+	for (unsigned i = 0; i < UPDATES; i += UPDATED / 2) {
+		tree_begin(t);
+		for (unsigned k = i; k < i + UPDATED / 2; k++) {
+			snprintf(text, sizeof(text), "update %u", k);
+			tree_rewrite(t, inos[k % UPDATED], text, strlen(text));
+			versions[k % UPDATED] = t->at;
+		}
+		commit_and_flip();
+		if (i / (UPDATED / 2) % 32 == 0)
+			retire_all();
+	}
+	cr_assert(zero(i32, kill(reader, SIGKILL)));
+	cr_assert(eq(i32, waitpid(reader, &status, 0), reader));
+	cr_assert(eq(i32, WTERMSIG(status), SIGKILL)); /* it has read all the time */
+	look_at_updated();
+	for (unsigned i = 0; i < 5000 && slave_mount_nodes(w.mount) > held; i++)
+		poll(NULL, 0, 1);
+	cr_assert(eq(sz, slave_mount_nodes(w.mount), held));
+	retire_all();
+	for (unsigned i = 0; i < UPDATED; i++)
+		for (version_t version = 1; version < versions[i]; version++)
+			cr_assert(not(record_row_exists(version, inos[i])));
+}
+
 /* ---- figures of flips */
 
 Test(mount_slave, a_flip_of_two_names_and_of_many)
