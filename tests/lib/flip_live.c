@@ -124,7 +124,7 @@ static void build(void)
 			snprintf(name, sizeof(name), "%s/i-%d", i % 2 ? "large" : "listed", FIRST - WINDOW + (i - FILLERS) / 2);
 		must(link("seed", name) == 0, name);
 	}
-	for (unsigned thing = 0; thing < THINGS_ALONE; thing++)
+	for (unsigned thing = 0; thing < THINGS_OF_MOUNTS; thing++)
 		change(thing, FIRST);
 	must(link("a", "a.link") == 0, "a.link");
 	write_bytes("built", "x", 1);
@@ -148,7 +148,7 @@ static uint64_t change_until(time_t end, uint64_t number)
 {
 	while (time(NULL) < end) {
 		number++;
-		for (unsigned thing = 0; thing < THINGS_ALONE; thing++) {
+		for (unsigned thing = 0; thing < THINGS_OF_MOUNTS; thing++) {
 			step_to(step_first(looks[0], thing, number));
 			change(thing, number);
 		}
@@ -167,8 +167,8 @@ int main(int argc, char **argv)
 	}
 	slaves = (unsigned)argc - 3;
 	for (unsigned i = 0; i < slaves; i++) {
-		looks[i] = looks_new(true);
-		looks[i]->floor = looks[i]->begun = step_first(looks[i], THINGS_ALONE - 1, FIRST);
+		looks[i] = looks_new(THINGS_OF_MOUNTS);
+		looks[i]->floor = looks[i]->begun = step_first(looks[i], THINGS_OF_MOUNTS - 1, FIRST);
 		for (unsigned k = 0; k < 2; k++)
 			children[i][k] = looks_fork(looks[i], argv[3 + i], 2 * i + k);
 	}
@@ -184,7 +184,7 @@ int main(int argc, char **argv)
 		looks[i]->stop = true;
 		for (unsigned k = 0; k < 2; k++)
 			waitpid(children[i][k], NULL, 0);
-		printf("%s: %" PRIu64 " changes, %" PRIu64 " looks, %" PRIu64 " broken\n", argv[3 + i], rounds * THINGS_ALONE, (uint64_t)looks[i]->count,
+		printf("%s: %" PRIu64 " changes, %" PRIu64 " looks, %" PRIu64 " broken\n", argv[3 + i], rounds * THINGS_OF_MOUNTS, (uint64_t)looks[i]->count,
 		       (uint64_t)looks[i]->broken);
 		looks_tell(looks[i]);
 		broken_looks += looks[i]->broken;

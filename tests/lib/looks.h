@@ -10,12 +10,12 @@
  *   attribute      mtime is the number of seconds; the mode follows it, if all things change in one version
  *   xattr, acl     a user attribute that is the number; an ACL that allows a user of this number
  *   listed         i-N to i-(N - WINDOW + 1), links to 'seed'
- *   still          the same, and mtime stays as it is (not if one thing changes after another)
+ *   still          the same, and mtime stays as it is
  *   large          the same among FILLERS other names; takes many replies
  *   flag           there, and tells the number, if that is odd
  *   here, there    hold a file 'f', and a directory 'd', by turns: here if the number is even
  *   one, two       files of content "1" and "2", exchanged if the number is odd
- *   type           file, directory, symlink by turns (not if one thing changes after another)
+ *   type           file, directory, symlink by turns
  */
 #ifndef TESTS_LIB_LOOKS_H
 #define TESTS_LIB_LOOKS_H
@@ -50,13 +50,13 @@
 
 /* In the order in which they change, if it is one after another. */
 enum thing { A, BIG, LINK, ATTRIBUTE, XATTR, ACL, LISTED, LARGE, FLAG, FILE_MOVES, DIR_MOVES, EXCHANGED, STILL, TYPE, THINGS };
-#define THINGS_ALONE STILL /* so many of them can change alone */
+#define THINGS_OF_MOUNTS STILL /* so many of them can change in one step by a system call */
 
 static const char *const thing_names[] = { "file", "big file", "symlink", "attributes", "xattr", "ACL", "listing", "large listing", "flag",
 					   "moving file", "moving directory", "exchanged files", "listing with the same mtime", "type" };
 
 struct looks {
-	bool alone;                    /* things change one after another */
+	unsigned alone;                /* not 0: so many things change one after another; else all in one step */
 	_Atomic uint64_t floor;        /* that step, or a later one, is what everybody sees */
 	_Atomic uint64_t begun;        /* no later one can be seen */
 	_Atomic uint64_t count, broken, of[THINGS];
@@ -76,7 +76,7 @@ struct looker {
 
 static inline uint64_t step_first(const struct looks *l, enum thing thing, uint64_t number)
 {
-	return l->alone ? number * THINGS_ALONE + thing : number;
+	return l->alone ? number * l->alone + thing : number;
 }
 
 static inline uint64_t step_last(const struct looks *l, enum thing thing, uint64_t number)
@@ -86,7 +86,7 @@ static inline uint64_t step_last(const struct looks *l, enum thing thing, uint64
 
 static inline uint64_t number_at(const struct looks *l, enum thing thing, uint64_t step)
 {
-	return !l->alone ? step : step < (uint64_t)thing ? 0 : (step - thing) / THINGS_ALONE;
+	return !l->alone ? step : step < (uint64_t)thing ? 0 : (step - thing) / l->alone;
 }
 
 /* What a look finds: it fits these numbers. */
@@ -548,7 +548,15 @@ static inline void look(struct looker *r, enum thing thing)
 	}
 }
 
-/* Some look at one thing for a while, so that the kernel has it; all come to everything. */
+/* Most often at what is just being changed. */
+static inline enum thing thing_for(struct looker *r)
+{
+	struct looks *l = r->looks;
+
+	return !l->alone ? chance(r, THINGS) : chance(r, 3) ? (l->begun + chance(r, 2)) % l->alone : chance(r, l->alone);
+}
+
+/* At one thing several times, so that the kernel has it; at everything sooner or later. */
 static inline void *look_around(void *reader)
 {
 	struct looker *r = reader;
@@ -557,7 +565,7 @@ static inline void *look_around(void *reader)
 	while (!l->ready && !l->stop)
 		usleep(1000);
 	while (!l->stop) {
-		enum thing thing = chance(r, l->alone ? THINGS_ALONE : THINGS);
+		enum thing thing = thing_for(r);
 		unsigned times = thing == LARGE || thing == BIG ? 1 : 1 + chance(r, 8);
 
 		for (unsigned i = 0; i < times && !l->stop; i++)
@@ -569,7 +577,7 @@ static inline void *look_around(void *reader)
 	return NULL;
 }
 
-#define READER_THREADS 3
+#define READER_THREADS 2
 
 /* A process of readers; to be forked before there are threads. It ends when 'stop' is set. */
 static inline pid_t looks_fork(struct looks *l, const char *mnt, unsigned seed)
@@ -594,7 +602,7 @@ static inline pid_t looks_fork(struct looks *l, const char *mnt, unsigned seed)
 	_exit(0);
 }
 
-static inline struct looks *looks_new(bool alone)
+static inline struct looks *looks_new(unsigned alone)
 {
 	struct looks *l = mmap(NULL, sizeof(*l), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
@@ -606,7 +614,7 @@ static inline struct looks *looks_new(bool alone)
 
 static inline void looks_tell(const struct looks *l)
 {
-	for (unsigned i = 0; i < (l->alone ? THINGS_ALONE : THINGS); i++)
+	for (unsigned i = 0; i < (l->alone ? l->alone : THINGS); i++)
 		printf("  %s: %" PRIu64 " looks\n", thing_names[i], (uint64_t)l->of[i]);
 }
 
