@@ -57,6 +57,8 @@ static const char *const thing_names[] = { "file", "big file", "symlink", "attri
 
 struct looks {
 	unsigned alone;                /* not 0: so many things change one after another; else all in one step */
+	bool focused;                  /* only 'focus' changes, and is looked at */
+	enum thing focus;
 	_Atomic uint64_t floor;        /* that step, or a later one, is what everybody sees */
 	_Atomic uint64_t begun;        /* no later one can be seen */
 	_Atomic uint64_t count, broken, of[THINGS];
@@ -553,6 +555,8 @@ static inline enum thing thing_for(struct looker *r)
 {
 	struct looks *l = r->looks;
 
+	if (l->focused)
+		return l->focus;
 	return !l->alone ? chance(r, THINGS) : chance(r, 3) ? (l->begun + chance(r, 2)) % l->alone : chance(r, l->alone);
 }
 
