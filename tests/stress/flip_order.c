@@ -216,7 +216,7 @@ static void change(struct things *t, enum thing thing, uint64_t number)
 
 static void build(struct things *t)
 {
-	char name[32];
+	char name[64];
 
 	*t = (struct things){ .a = tree_file(&tree, INO_ROOT, "a", ""), .big = tree_file(&tree, INO_ROOT, "big", "") };
 	tree_link(&tree, INO_ROOT, "a.link", t->a, DT_REG);
