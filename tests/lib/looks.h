@@ -535,7 +535,7 @@ static inline void look(struct looker *r, enum thing thing)
 	case LISTED:
 		return chance(r, 2) ? look_at_listing(r, "listed") : look_at_window_name(r, "listed");
 	case STILL:
-		return chance(r, 2) ? look_at_listing(r, "still") : look_at_window_name(r, "still");
+		return look_at_listing(r, "still"); /* only: a name that the kernel knows has it drop the listing when that goes */
 	case LARGE:
 		return look_at_listing(r, "large");
 	case FLAG:

@@ -20,6 +20,7 @@
 #define PROCESSES 3
 #define FIRST 100
 #define RETAINED 30
+#define TOLD_BEHIND_MAX 500
 
 struct told {
 	_Atomic uint64_t events;
@@ -279,6 +280,14 @@ static void commit_step(struct things *things, uint64_t step)
 	tree_commit(&tree);
 }
 
+/* Watchers are told of each version as long as they are not too far behind. */
+static uint64_t told_step(void)
+{
+	uint64_t newest = told->newest;
+
+	return step_first(looks, STILL, newest ? newest : FIRST + WINDOW);
+}
+
 static uint64_t flip_until(struct slave_mount *mount, struct things *things, bool retiring, double end, double *ret_flipping)
 {
 	uint64_t step = looks->begun, flips = 0;
@@ -292,6 +301,8 @@ static uint64_t flip_until(struct slave_mount *mount, struct things *things, boo
 		see(looks, step);
 		if (++flips % 16 == 0 && retiring)
 			retire(mount);
+		while (!retiring && step > told_step() + TOLD_BEHIND_MAX)
+			usleep(1000);
 	} while (seconds_now() < end && looks->broken == 0);
 	return flips;
 }
