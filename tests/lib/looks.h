@@ -10,7 +10,7 @@
  *   attribute      mtime is the number of seconds; the mode follows it, if all things change in one version
  *   xattr, acl     a user attribute that is the number; an ACL that allows a user of this number
  *   listed         i-N to i-(N - WINDOW + 1), links to 'seed'
- *   still          the same, and mtime stays as it is
+ *   still          the same, but that mtime stays as it is, and names go by twos, so that some versions only add one
  *   large          the same among FILLERS other names; takes many replies
  *   flag           there, and tells the number, if that is odd
  *   here, there    hold a file 'f', and a directory 'd', by turns: here if the number is even
@@ -379,6 +379,12 @@ struct linux_dirent64 {
 	char name[];
 };
 
+/* The last number of which there is the name that came with this one. */
+static inline uint64_t last_of(enum thing thing, uint64_t number)
+{
+	return number + WINDOW - 1 + (thing == STILL ? number % 2 : 0);
+}
+
 struct listing {
 	uint64_t began;                /* step: everybody had seen it when the listing began */
 	uint64_t newest[8 * WINDOW];   /* of names of the window */
@@ -396,7 +402,7 @@ static inline void add_listed(struct looker *r, struct listing *l, const char *n
 		l->fillers[filler % FILLERS]++;
 	if (sscanf(name, "i-%" SCNu64, &number) != 1)
 		return;
-	if (step_last(looks, r->thing, number + WINDOW - 1) < l->began || step_first(looks, r->thing, number) > begun)
+	if (step_last(looks, r->thing, last_of(r->thing, number)) < l->began || step_first(looks, r->thing, number) > begun)
 		broken(r, "has a name of %" PRIu64 ", after %" PRIu64 " was seen and before %" PRIu64 " was over", number,
 		       number_at(looks, r->thing, l->began), number_at(looks, r->thing, begun));
 	for (unsigned i = 0; i < l->count; i++)
@@ -417,8 +423,8 @@ static inline void judge_listing(struct looker *r, const struct listing *l, bool
 			broken(r, "filler %d is there %d times", i, l->fillers[i]);
 			break;
 		}
-	for (uint64_t number = oldest < WINDOW ? 0 : oldest - WINDOW + 1; number <= newest; number++) {
-		bool found = false;
+	for (uint64_t number = oldest < WINDOW ? 0 : oldest - WINDOW; number <= newest; number++) {
+		bool found = last_of(r->thing, number) < oldest;
 		for (unsigned i = 0; i < l->count; i++)
 			found |= l->newest[i] == number;
 		if (!found)

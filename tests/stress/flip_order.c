@@ -118,14 +118,24 @@ static void write_file(ino_id ino, uint64_t number, bool big)
 	set_time(ino, number, 0644);
 }
 
+static bool has_name(ino_id dir, const char *name)
+{
+	struct record_key key = record_key_name(tree.txn, dir, name, strlen(name));
+	struct slice value;
+
+	return record_get(tree.txn, (struct view){ .version = tree.at }, &key, &value, NULL) == 0;
+}
+
 static void slide(struct things *t, ino_id dir, uint64_t number)
 {
 	char before[32], now[32];
 
-	snprintf(before, sizeof(before), "i-%" PRIu64, number - WINDOW);
+	for (uint64_t old = number - WINDOW - 1; old < number - WINDOW + 1; old++) {
+		snprintf(before, sizeof(before), "i-%" PRIu64, old);
+		if (last_of(dir == t->still ? STILL : LISTED, old) < number && has_name(dir, before))
+			drop_name(dir, before);
+	}
 	snprintf(now, sizeof(now), "i-%" PRIu64, number);
-	if (number >= FIRST + WINDOW)
-		drop_name(dir, before);
 	tree_put_name(&tree, dir, now, t->seed, DT_REG);
 	if (dir != t->still)
 		tree_touch(&tree, dir);
