@@ -439,7 +439,7 @@ static inline void judge_listing(struct looker *r, const struct listing *l, bool
 static inline void look_at_listing(struct looker *r, const char *name)
 {
 	struct listing l = { .began = r->looks->floor };
-	char path[200], bytes[4096] __attribute__((aligned(8)));
+	char path[200], bytes[32 << 10] __attribute__((aligned(8)));
 	size_t piece = chance(r, 2) ? 512 : sizeof(bytes);
 	int dir = open(path_of(r, path, name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	long size;
@@ -594,7 +594,7 @@ static inline void *look_around(void *reader)
 	return NULL;
 }
 
-#define READER_THREADS 2
+#define READER_THREADS 3
 
 /* A process of readers; to be forked before there are threads. It ends when 'stop' is set. */
 static inline pid_t looks_fork(struct looks *l, const char *mnt, unsigned seed)

@@ -339,7 +339,7 @@ static uint64_t look_at_flips(bool inotify, unsigned alone, const enum thing *fo
 	for (unsigned i = 0; i < PROCESSES; i++)
 		children[i] = looks_fork(looks, tree.mnt, i);
 	children[PROCESSES] = inotify ? watch_in_process() : 0;
-	setpriority(PRIO_PROCESS, 0, -10); /* nor do readers */
+	setpriority(PRIO_PROCESS, 0, alone || focus ? -10 : 0); /* nor do readers; they do at first, so that they get in between the parts of a flip */
 	struct store_options store = { .dir = tree.state, .role = STORE_MASTER, .lazy_sync = true, .map_bytes = (size_t)1 << 32 };
 	must(store_open(&store, &tree.store), "store_open");
 	options.mountpoint = tree.mnt;
