@@ -182,7 +182,9 @@ static int directory_blurred(struct flip *f, ino_id dir)
 	int error = caution_blur(&f->mount->caution, dir);
 	pthread_rwlock_unlock(&f->mount->gate);
 	if (error == 0)
-		error = take_entry(f, dir, NO_NAME);
+		error = take_attributes(f, dir); /* who begins to list from now on does not do so with the true mtime, */
+	if (error == 0)
+		error = take_entry(f, dir, NO_NAME); /* and who did has come to an end */
 	return error < 0 ? error : take_listing(f, dir);
 }
 
@@ -364,10 +366,10 @@ static bool take_given(struct slave_mount *m, struct given *ret_given)
 	return taken;
 }
 
-static int set_concerned(struct slave_mount *m, const struct given *given, bool concerned)
+static int set_free(struct slave_mount *m, const struct given *given)
 {
 	pthread_rwlock_wrlock(&m->gate);
-	int error = concerned ? caution_blur(&m->caution, given->id) : caution_free(&m->caution, given);
+	int error = caution_free(&m->caution, given);
 	pthread_rwlock_unlock(&m->gate);
 	return error;
 }
@@ -379,11 +381,13 @@ static int sort_given(struct flip *f)
 	int error = 0;
 
 	for (unsigned i = 0; error >= 0 && i < SORTED_MAX && take_given(f->mount, &given); i++) {
+		if (given.kind == GIVEN_LISTING && caution_is_blurred(&f->mount->caution, given.id))
+			continue; /* listed with a blurred mtime: found outdated afterwards */
 		error = given_changes(f, &given);
-		if (error > 0 && given.kind == GIVEN_ACL)
-			error = take_attributes(f, given.id);
-		else if (error >= 0)
-			error = set_concerned(f->mount, &given, error > 0);
+		if (error > 0)
+			error = given.kind == GIVEN_ACL ? take_attributes(f, given.id) : directory_blurred(f, given.id);
+		else if (error == 0)
+			error = set_free(f->mount, &given);
 	}
 	return error < 0 ? error : 0;
 }
@@ -418,21 +422,22 @@ static int move(struct flip *f, bool last)
 }
 
 /*
- * Once a directory's lock was passed no old listing of it is on its way any more. One that has arrived goes; it may have been begun with the true mtime,
- * before that was taken away. From then on the kernel may trust mtime again.
+ * Once a directory's lock was passed no old listing of it is on its way any more. One that was given last goes; it may have been begun with the true mtime.
+ * From then on the kernel may trust mtime again.
  */
 static void settle(struct flip *f)
 {
 	struct caution *c = &f->mount->caution;
 
-	for (size_t i = 0; i < c->given_count; i++)
-		if (c->given[i].kind == GIVEN_ACL)
-			take_attributes(f, c->given[i].id); /* there are none but after the last attempt */
 	for (size_t i = 0; i < c->blurred.count; i++) {
 		take_entry(f, c->blurred.items[i], NO_NAME);
 		nodes_refresh(f->mount->nodes, c->blurred.items[i]);
-		take_listing(f, c->blurred.items[i]);
 	}
+	for (size_t i = 0; i < c->given_count; i++)
+		if (c->given[i].kind == GIVEN_ACL)
+			take_attributes(f, c->given[i].id); /* there are none but after the last attempt */
+		else
+			take_listing(f, c->given[i].id);
 	be_careless(f->mount);
 }
 
