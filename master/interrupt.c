@@ -61,8 +61,8 @@ void request_unname(const struct fuse_buf *request)
 		in->opcode = FUSE_CREATE;
 }
 
-void interrupt_answer(int fd, uint64_t unique)
+void request_answer(int fd, uint64_t unique, int error)
 {
-	const struct fuse_out_header out = { .len = sizeof(out), .error = -EINTR, .unique = unique };
+	const struct fuse_out_header out = { .len = sizeof(out), .error = -error, .unique = unique };
 	(void)!write(fd, &out, sizeof(out)); /* the kernel may have ended the mount */
 }

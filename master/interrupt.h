@@ -22,7 +22,7 @@ uint64_t interrupt_target(const struct fuse_buf *request);
 /* A file without a name (O_TMPFILE) is asked for like a new one, which is all that libfuse knows, by a name that no file can have. */
 #define NAME_OF_UNNAMED "/"
 void request_unname(const struct fuse_buf *request);
-/* Answer a request that no handler has seen, by its number. 'fd': the session's. */
-void interrupt_answer(int fd, uint64_t unique);
+/* Answer a request that libfuse does not answer, by its number, with that errno. 'fd': the session's. */
+void request_answer(int fd, uint64_t unique, int error);
 
 #endif

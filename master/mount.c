@@ -91,8 +91,10 @@ static void defer(struct master_mount *m, struct tree *t, const struct fuse_buf 
 {
 	struct deferred *d = malloc(sizeof(*d) + request->size);
 	m->defer = false;
-	if (!d)
-		return; /* nobody can tell the kernel any more; it hears when the mount ends */
+	if (!d) {
+		request_answer(fuse_session_fd(t->session), interrupt_unique(request), ENOMEM);
+		return;
+	}
 	*d = (struct deferred){ .tree = t, .request = *request };
 	d->request.mem = d + 1;
 	memcpy(d->request.mem, request->mem, request->size);
@@ -112,7 +114,7 @@ static void interrupt_deferred(struct master_mount *m, struct tree *t, uint64_t 
 	*at = d->next;
 	if (!d->next)
 		m->deferred_last = at;
-	interrupt_answer(fuse_session_fd(t->session), target);
+	request_answer(fuse_session_fd(t->session), target, EINTR);
 	free(d);
 }
 

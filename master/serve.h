@@ -40,6 +40,7 @@ struct tree {
 	struct fuse_session *session;
 	char *mountpoint;
 	bool mounted;
+	dev_t device;                  /* as stat tells it of what is in here */
 	uint32_t batch;                /* whose it is; 0: the volume's */
 	struct tree *next;             /* of the batches' */
 	bool closing;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "drsfs/mountpoint.h"
@@ -141,6 +142,16 @@ static bool is_outside(const struct tree *t)
 	return t->batch && !hidden_takes_views(t->mount);
 }
 
+/* The mount's number. The kernel knows it without asking us, who do not serve yet. */
+static int device_find(struct tree *t)
+{
+	struct statx st;
+	if (statx(AT_FDCWD, t->mountpoint, AT_STATX_DONT_SYNC, 0, &st) < 0)
+		return -errno;
+	t->device = makedev(st.stx_dev_major, st.stx_dev_minor);
+	return 0;
+}
+
 int tree_mount(struct tree *t)
 {
 	int ret = is_outside(t) ? outside_make(t->mountpoint) : 0;
@@ -151,7 +162,7 @@ int tree_mount(struct tree *t)
 		return errno ? -errno : -EIO;
 	t->mounted = true;
 	int fd = fuse_session_fd(t->session);
-	return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ? -errno : 0;
+	return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ? -errno : device_find(t);
 }
 
 void tree_unmount(struct tree *t)
