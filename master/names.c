@@ -422,6 +422,12 @@ static int create_waiting(struct live *live, struct place *place, ino_id ino, co
 	return ret;
 }
 
+/* Names in a directory have changed; if all of that waits, so do its times, which readers of versions would see change without a reason. */
+static int parent_touch(struct live *live, ino_id parent, bool waits, struct node_time now)
+{
+	return waits ? work_broken_by(live->work, draft_touch(live, parent, now)) : directory_touch(live, parent, 0, now);
+}
+
 int name_create(struct live *live, const struct name *name, struct node *node, const struct creator *creator, bool waits, ino_id *ret_ino)
 {
 	struct txn *txn;
@@ -449,10 +455,10 @@ int name_create(struct live *live, const struct name *name, struct node *node, c
 		ret = create_finished(live, &place, ino, node);
 	if (ret == 0 && inherited.size)
 		ret = store_inherited_acl(live, ino, node, &inherited);
-	if (ret == 0 && waits)
-		ret = work_broken_by(live->work, draft_touch(live, name->parent, node->ctime));
+	if (ret == 0 && S_ISDIR(node->mode))
+		ret = directory_touch(live, name->parent, 1, node->ctime);
 	else if (ret == 0)
-		ret = directory_touch(live, name->parent, S_ISDIR(node->mode) ? 1 : 0, node->ctime);
+		ret = parent_touch(live, name->parent, waits, node->ctime);
 	if (ret == 0)
 		*ret_ino = ino;
 	return ret;
@@ -512,7 +518,8 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 
 	struct node_time now = time_now();
 	uint8_t type = IFTODT(node.mode);
-	if (draft_is_drafted(d) && !d->recorded) {
+	bool waits = draft_is_drafted(d) && !d->recorded;
+	if (waits) {
 		d->linkable = false;
 		ret = place_wait(live, &place, d, ino, type);
 		if (ret == 0)
@@ -524,7 +531,7 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 		if (ret == 0)
 			ret = links_change(live, ino, 1, 1, now);
 	}
-	return ret < 0 ? ret : directory_touch(live, name->parent, 0, now);
+	return ret < 0 ? ret : parent_touch(live, name->parent, waits, now);
 }
 
 /* --- removing */
@@ -549,7 +556,7 @@ int name_unlink(struct live *live, const struct name *name)
 	ret = place_clear(live, &place, now);
 	if (ret == 0)
 		ret = place_unpublish(live, &place);
-	return ret < 0 ? ret : directory_touch(live, name->parent, 0, now);
+	return ret < 0 ? ret : parent_touch(live, name->parent, !place.published.child, now);
 }
 
 /* The first name that a view has in a directory: 1, or 0. */
@@ -647,12 +654,11 @@ static int child_moved(struct live *live, const struct named *moved, ino_id from
 	return ret < 0 ? ret : directory_touch(live, to, 1, now);
 }
 
-static int directories_touch(struct live *live, const struct name *from, const struct name *to, struct node_time now)
+static int directories_touch(struct live *live, const struct place *from, const struct place *to, bool waits, struct node_time now)
 {
-	int ret = directory_touch(live, from->parent, 0, now);
-	if (ret == 0 && to->parent != from->parent)
-		ret = directory_touch(live, to->parent, 0, now);
-	return ret;
+	ino_id parent = from->name->parent, other = to->name->parent;
+	int ret = parent_touch(live, parent, waits, now);
+	return ret < 0 || other == parent ? ret : parent_touch(live, other, waits, now);
 }
 
 static bool unpublished(struct live *live, const struct place *place)
@@ -730,13 +736,14 @@ static int rename_exchange(struct live *live, struct place *from, struct place *
 {
 	int ret = exchange_resolve(live, from, to);
 	struct named moved = from->live, back = to->live;
+	bool waits = ret == 0 && (unpublished(live, from) || unpublished(live, to));
 	if (ret == 0)
 		ret = exchange(live, from, to);
 	if (ret == 0)
 		ret = child_moved(live, &moved, from->name->parent, to->name->parent, now);
 	if (ret == 0)
 		ret = child_moved(live, &back, to->name->parent, from->name->parent, now);
-	return ret;
+	return ret < 0 ? ret : directories_touch(live, from, to, waits, now);
 }
 
 static int rename_over(struct live *live, struct place *from, struct place *to, struct node_time now)
@@ -745,11 +752,14 @@ static int rename_over(struct live *live, struct place *from, struct place *to, 
 	struct named moved = from->live;
 	if (ret < 0)
 		return ret;
-	if (unpublished(live, from))
+	bool waits = unpublished(live, from);
+	if (waits)
 		ret = rename_waiting(live, from, to, now);
 	else
 		ret = rename_finished(live, from, to, now);
-	return ret < 0 ? ret : child_moved(live, &moved, from->name->parent, to->name->parent, now);
+	if (ret == 0)
+		ret = child_moved(live, &moved, from->name->parent, to->name->parent, now);
+	return ret < 0 ? ret : directories_touch(live, from, to, waits, now);
 }
 
 static int rename_may_change(struct live *live, struct txn *txn, const struct place *from, const struct place *to)
@@ -795,6 +805,5 @@ int name_rename(struct live *live, const struct name *from_name, const struct na
 		return 0;
 
 	struct node_time now = time_now();
-	ret = flags & RENAME_EXCHANGE ? rename_exchange(live, &from, &to, now) : rename_over(live, &from, &to, now);
-	return ret < 0 ? ret : directories_touch(live, from_name, to_name, now);
+	return flags & RENAME_EXCHANGE ? rename_exchange(live, &from, &to, now) : rename_over(live, &from, &to, now);
 }
