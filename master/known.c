@@ -148,14 +148,14 @@ static void node_drop_unused(struct known *known, struct known_node *n)
 	node_free(n);
 }
 
-int known_give(struct known *known, ino_id ino, struct known_place place)
+int known_give(struct known *known, ino_id ino, const struct known_place *place)
 {
 	struct known_node *n = known_find(known, ino);
 	if (!n)
 		n = node_add(known, ino);
 	if (!n)
 		return -ENOMEM;
-	int ret = place_add(n, place);
+	int ret = place ? place_add(n, *place) : 0;
 	if (ret == 0)
 		n->lookups++;
 	node_drop_unused(known, n);

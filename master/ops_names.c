@@ -48,8 +48,11 @@ int serve_entry(struct tree *t, const struct name *name, ino_id ino, struct fuse
 	int ret = live_read(&t->live, &txn);
 	if (ret == 0)
 		ret = node_live(&t->live, txn, ino, &node);
+	struct known_place place;
+	if (ret == 0 && name)
+		place = name_place(txn, name);
 	if (ret == 0)
-		ret = known_give(&t->known, ino, name_place(txn, name));
+		ret = known_give(&t->known, ino, name ? &place : NULL);
 	if (ret < 0)
 		return ret;
 	*ret_entry = (struct fuse_entry_param){ .ino = known_id(&t->known, ino), .attr_timeout = KERNEL_MAY_CACHE, .entry_timeout = KERNEL_MAY_CACHE };
@@ -110,10 +113,34 @@ static int find(struct tree *t, const struct name *name, ino_id *ret_ino)
 	return ret;
 }
 
+/* Somebody has a file handle (name_to_handle_at, NFS), and the kernel does not know the node any more, or what directory it is in. */
+static int find_by_id(struct tree *t, uint64_t id, bool directory, ino_id *ret_ino)
+{
+	struct txn *txn;
+	struct node node;
+	ino_id ino;
+	int ret = serve_node(t, id, &ino, NULL);
+	if (ret == 0)
+		ret = live_read(&t->live, &txn);
+	if (ret == 0)
+		ret = node_live(&t->live, txn, ino, &node);
+	if (ret == 0 && node.nlink == 0)
+		ret = -ESTALE;
+	if (ret == 0)
+		*ret_ino = directory ? node.parent : ino;
+	return ret;
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
 	struct name name;
 	ino_id ino = 0;
+	bool up = strcmp(text, "..") == 0;
+	if (up || strcmp(text, ".") == 0) {
+		int found = find_by_id(tree_of(req), parent, up, &ino);
+		reply_entry(req, NULL, ino, found);
+		return;
+	}
 	if (hidden_lookup(req, parent, text))
 		return;
 	int ret = name_given(req, parent, text, false, &name);

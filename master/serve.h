@@ -105,7 +105,7 @@ static inline struct tree *tree_of(fuse_req_t req)
 void serve_park(struct master_mount *, fuse_req_t);
 /* The reply that an operation without results gets: 0 or a negative error of any kind. */
 void serve_reply(fuse_req_t, int ret);
-/* A node for the kernel to keep, by this name: it counts as given. Who cannot hand it over takes it back by serve_entry_lost. */
+/* A node for the kernel to keep, by this name (NULL: by its id): it counts as given. Who cannot hand it over takes it back by serve_entry_lost. */
 int serve_entry(struct tree *, const struct name *, ino_id, struct fuse_entry_param *ret_entry);
 void serve_entry_lost(struct tree *, uint64_t id);
 void serve_reply_entry(fuse_req_t, const struct name *, ino_id);

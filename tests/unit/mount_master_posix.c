@@ -213,6 +213,48 @@ Test(times, are_the_same_from_cold_caches)
 	FIXTURE_END(f);
 }
 
+static int open_by_handle(struct fixture *f, struct file_handle *handle)
+{
+	int mount = open(f->mountpoint, O_RDONLY | O_DIRECTORY);
+	int fd = open_by_handle_at(mount, handle, O_RDONLY);
+	int error = errno;
+	close(mount);
+	errno = error;
+	return fd;
+}
+
+/* As file servers and watchers of whole file systems keep them. */
+Test(handles, stand_for_what_the_kernel_has_forgotten)
+{
+	FIXTURE(f);
+	struct {
+		struct file_handle head;
+		unsigned char bytes[MAX_HANDLE_SZ];
+	} file = { .head.handle_bytes = MAX_HANDLE_SZ }, directory = file;
+	int id;
+	char path[64], target[PATH_MAX] = "";
+	cr_assert(eq(int, shell(&f, "mkdir -p a/b && echo text >a/b/file"), 0));
+	cr_assert(eq(int, name_to_handle_at(AT_FDCWD, at(&f, "a/b/file"), &file.head, &id, 0), 0));
+	cr_assert(eq(int, name_to_handle_at(AT_FDCWD, at(&f, "a/b"), &directory.head, &id, 0), 0));
+	fixture_down(&f);
+	fixture_up(&f);
+	int fd = open_by_handle(&f, &file.head);
+	cr_expect(eq(long, read(fd, target, sizeof(target)), 5));
+	close(fd);
+	cr_expect(eq(int, rename(at(&f, "a/b"), at(&f, "c")), 0));
+	cool();
+	fd = open_by_handle(&f, &directory.head);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	cr_expect(gt(long, readlink(path, target, sizeof(target) - 1), 0));
+	cr_expect(eq(str, target, (char *)(uintptr_t)at(&f, "c")));
+	close(fd);
+	cr_expect(eq(int, unlink(at(&f, "c/file")), 0));
+	cool();
+	cr_expect(eq(int, open_by_handle(&f, &file.head), -1));
+	cr_expect(eq(int, errno, ESTALE));
+	FIXTURE_END(f);
+}
+
 #define RACES 100
 
 static atomic_bool racing;
