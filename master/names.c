@@ -771,14 +771,32 @@ static int rename_may_change(struct live *live, struct txn *txn, const struct pl
 	return ret < 0 ? ret : place_may_change(live, txn, to);
 }
 
-int name_rename(struct live *live, const struct name *from_name, const struct name *to_name, unsigned flags)
+/* What is left where a name was: overlays know by it that there is nothing. */
+static int whiteout(struct live *live, const struct name *name, const struct creator *creator)
 {
-	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+	struct node parent, node = { .mode = S_IFCHR };
+	struct place place;
+	int ret = node_live(live, live->work->writer, name->parent, &parent);
+	if (ret == 0)
+		ret = place_find(live, live->work->writer, name, &place);
+	if (ret < 0)
+		return work_broken_by(live->work, ret);
+	node_init(&node, creator, &parent, name->parent);
+	ret = place_clear(live, &place, node.ctime);
+	if (ret == 0)
+		ret = create_finished(live, &place, record_next_ino(live->work->writer), &node);
+	return ret < 0 ? ret : directory_touch(live, name->parent, 0, node.ctime);
+}
+
+int name_rename(struct live *live, const struct name *from_name, const struct name *to_name, unsigned flags, const struct creator *creator)
+{
+	const unsigned known = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT;
+	if (flags & ~known || (flags & RENAME_EXCHANGE && flags & ~(unsigned)RENAME_EXCHANGE))
 		return -EINVAL;
 	struct txn *txn;
 	struct node parent;
 	struct place from, to;
-	int ret = live_change(live, 2 * NAME_CHANGE_BYTES, false, &txn);
+	int ret = live_change(live, 3 * NAME_CHANGE_BYTES, false, &txn);
 	if (ret == 0)
 		ret = parent_get(live, txn, to_name->parent, &parent);
 	if (ret == 0)
@@ -805,5 +823,6 @@ int name_rename(struct live *live, const struct name *from_name, const struct na
 		return 0;
 
 	struct node_time now = time_now();
-	return flags & RENAME_EXCHANGE ? rename_exchange(live, &from, &to, now) : rename_over(live, &from, &to, now);
+	ret = flags & RENAME_EXCHANGE ? rename_exchange(live, &from, &to, now) : rename_over(live, &from, &to, now);
+	return ret < 0 || !(flags & RENAME_WHITEOUT) ? ret : whiteout(live, from_name, creator);
 }

@@ -41,7 +41,8 @@ int unnamed_create(struct live *, ino_id directory, struct node *node, const str
 int name_link(struct live *, const struct name *, ino_id);
 int name_unlink(struct live *, const struct name *);
 int name_rmdir(struct live *, const struct name *);
-int name_rename(struct live *, const struct name *from, const struct name *to, unsigned flags); /* RENAME_* */
+/* 'flags': RENAME_*; 'creator': of a whiteout. */
+int name_rename(struct live *, const struct name *from, const struct name *to, unsigned flags, const struct creator *);
 
 /* A trial has failed: what it took away of names that wait is there again. */
 int names_restore(struct live *);

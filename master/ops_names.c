@@ -320,10 +320,10 @@ static bool rename_waits(struct tree *t, ino_id moved, ino_id other, bool exchan
 	return (strict_is_new(t, moved) && !is_directory(t, other)) || (strict_is_new(t, other) && !is_directory(t, moved));
 }
 
-static int rename_asks(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id other, bool exchange)
+static int rename_asks(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id other, unsigned flags)
 {
-	if (rename_waits(t, moved, other, exchange))
-		return 0;
+	if (rename_waits(t, moved, other, flags & RENAME_EXCHANGE)) /* a whiteout could not: slaves would have to be asked about it alone */
+		return flags & RENAME_WHITEOUT && strict_concerns_names(t, from->parent) ? -EINVAL : 0;
 	int ret = strict_name(t, from->parent, false);
 	if (ret == 0)
 		ret = strict_name(t, to->parent, false);
@@ -335,6 +335,7 @@ static int rename_asks(struct tree *t, const struct name *from, const struct nam
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t new_parent, const char *new_text, unsigned flags)
 {
 	struct tree *t = tree_of(req);
+	const struct fuse_ctx *context = fuse_req_ctx(req);
 	struct name from, to;
 	ino_id moved = 0, other = 0;
 	int ret = name_given(req, parent, text, true, &from);
@@ -345,9 +346,9 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t n
 	if (ret == 0)
 		ret = find(t, &to, &other);
 	if (ret == 0)
-		ret = rename_asks(t, &from, &to, moved, other, flags & RENAME_EXCHANGE);
+		ret = rename_asks(t, &from, &to, moved, other, flags);
 	if (ret == 0)
-		ret = name_rename(&t->live, &from, &to, flags);
+		ret = name_rename(&t->live, &from, &to, flags, &(struct creator){ context->uid, context->gid, (uint32_t)context->umask });
 	if (ret == 0)
 		serve_renamed(t, &from, &to, moved, flags & RENAME_EXCHANGE ? other : 0);
 	serve_reply(req, ret);

@@ -213,6 +213,51 @@ Test(times, are_the_same_from_cold_caches)
 	FIXTURE_END(f);
 }
 
+static int move_covered(struct fixture *f, const char *from, const char *to, unsigned flags)
+{
+	return renameat2(AT_FDCWD, at(f, from), AT_FDCWD, at(f, to), RENAME_WHITEOUT | flags);
+}
+
+/* Overlays move a file and cover where it was in one step. */
+Test(names, moved_with_a_whiteout)
+{
+	FIXTURE(f);
+	struct stat st;
+	put_file(&f, "a", "text");
+	put_file(&f, "b", "old");
+	cr_assert(eq(int, mkdir(at(&f, "d"), 0755), 0));
+	sync_all(&f);
+	unsigned long versions = atomic_load(&f.versions);
+	cr_expect(eq(int, move_covered(&f, "a", "b", RENAME_NOREPLACE), -1));
+	cr_expect(eq(int, errno, EEXIST));
+	cr_expect(eq(int, move_covered(&f, "a", "b", 0), 0));
+	holds(f, "b", "text");
+	shows(f, "b", "text");
+	cr_expect(eq(ulong, atomic_load(&f.versions), versions + 1));
+	st = stat_of(&f, "a");
+	cr_expect(eq(int, (int)st.st_mode, S_IFCHR));
+	cr_expect(eq(int, (int)st.st_rdev, 0));
+	cr_expect(eq(int, (int)st.st_nlink, 1));
+	cr_expect(eq(int, move_covered(&f, "d", "e", 0), 0));
+	st = stat_of(&f, "d");
+	cr_expect(eq(int, (int)st.st_mode, S_IFCHR));
+	cr_expect(eq(int, (int)stat_of(&f, "").st_nlink, 3));
+	int fd = open(at(&f, "b"), O_RDWR), new = open(at(&f, "new"), O_CREAT | O_WRONLY, 0644);
+	put(new, "new");
+	cr_expect(eq(int, rename(at(&f, "new"), at(&f, "b")), 0));
+	cr_expect(eq(int, move_covered(&f, "b", "c", 0), 0)); /* one that waits, from above one that is published */
+	st = stat_of(&f, "b");
+	cr_expect(eq(int, (int)st.st_mode, S_IFCHR));
+	close(new);
+	close(fd);
+	shows(f, "c", "new");
+	cool();
+	holds(f, "c", "new");
+	st = stat_of(&f, "b");
+	cr_expect(eq(int, (int)st.st_mode, S_IFCHR));
+	FIXTURE_END(f);
+}
+
 static int open_by_handle(struct fixture *f, struct file_handle *handle)
 {
 	int mount = open(f->mountpoint, O_RDONLY | O_DIRECTORY);
