@@ -101,6 +101,14 @@ void known_moved(struct known *known, ino_id ino, struct known_place from, struc
 		place_add(n, to);
 }
 
+void known_lost(struct known *known, ino_id ino, struct known_place place)
+{
+	struct known_node *n = known_find(known, ino);
+	struct known_place *at = n ? place_find(n, place) : NULL;
+	if (at)
+		*at = *place_at(n, --n->places_count);
+}
+
 /* --- coming and going */
 
 static void grow(struct known *known)

@@ -63,6 +63,8 @@ bool known_forget(struct known *, uint64_t id, uint64_t times);
 int known_resolve(const struct known *, uint64_t id, ino_id *ret_ino, const struct known_old **ret_old);
 /* A name has moved. Memory may be short: then the node keeps the old place. */
 void known_moved(struct known *, ino_id, struct known_place from, struct known_place to);
+/* A name is gone, for the kernel, too. */
+void known_lost(struct known *, ino_id, struct known_place);
 /* The file changes: who has it now keeps the one of 'version'. -ENOMEM. */
 int known_leave(struct known_node *, version_t version, version_t content_version);
 /* Does somebody have this content, that is no longer the file's? */

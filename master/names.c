@@ -510,6 +510,8 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 	struct draft *d = draft_find(live, ino);
 	if (node.nlink == 0 && !(d && d->linkable))
 		return -ENOENT;
+	if (node.nlink >= LINKS_MAX)
+		return -EMLINK;
 	ret = place_may_change(live, txn, &place);
 	if (ret == 0)
 		ret = live_may_change_node(live, txn, ino);

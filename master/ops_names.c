@@ -256,8 +256,16 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 
 /* --- removing and moving */
 
+/* (On trial the kernel keeps it, if it comes to nothing.) */
+static void name_lost(struct tree *t, const struct name *name, ino_id ino)
+{
+	struct txn *txn;
+	if (ino && !t->mount->strict.trial && live_read(&t->live, &txn) == 0)
+		known_lost(&t->known, ino, name_place(txn, name));
+}
+
 /* A name is about to go. That of a file that waits may hide a published one, which goes with it. */
-static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, struct name *ret_name)
+static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, struct name *ret_name, ino_id *ret_ino)
 {
 	struct tree *t = tree_of(req);
 	struct named published = { 0 };
@@ -270,6 +278,7 @@ static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, st
 		ret = live_read(&t->live, &txn);
 	if (ret == 0)
 		ret = name_find(txn, published_view(&t->live, txn), ret_name, &published);
+	*ret_ino = ino;
 	if (ret < 0 || (strict_is_new(t, ino) && !published.child))
 		return ret;
 	ret = strict_name(t, ret_name->parent, true);
@@ -279,16 +288,20 @@ static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, st
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
 	struct name name;
-	int ret = removed_given(req, parent, text, &name);
+	ino_id ino;
+	int ret = removed_given(req, parent, text, &name, &ino);
 	if (ret == 0)
 		ret = name_unlink(&tree_of(req)->live, &name);
+	if (ret == 0)
+		name_lost(tree_of(req), &name, ino);
 	serve_reply(req, ret);
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
 	struct name name;
-	int ret = removed_given(req, parent, text, &name);
+	ino_id ino;
+	int ret = removed_given(req, parent, text, &name, &ino);
 	if (ret == 0)
 		ret = name_rmdir(&tree_of(req)->live, &name);
 	serve_reply(req, ret);
@@ -349,6 +362,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t n
 		ret = rename_asks(t, &from, &to, moved, other, flags);
 	if (ret == 0)
 		ret = name_rename(&t->live, &from, &to, flags, &(struct creator){ context->uid, context->gid, (uint32_t)context->umask });
+	if (ret == 0 && !(flags & RENAME_EXCHANGE) && other != moved)
+		name_lost(t, &to, other);
 	if (ret == 0)
 		serve_renamed(t, &from, &to, moved, flags & RENAME_EXCHANGE ? other : 0);
 	serve_reply(req, ret);
