@@ -42,7 +42,7 @@ static struct look *look_begin(struct tree *t, struct handle *h, pid_t closer)
 		return NULL;
 	*look = (struct look){ .errand = { .there = look_there, .back = look_back }, .handle = h, .device = t->device, .ino = h->draft->ino,
 			       .closer = closer, .opener = h->opener };
-	serve_send(t->mount, &look->errand);
+	serve_send(t->mount, &t->mount->helper, &look->errand);
 	return look;
 }
 

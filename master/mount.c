@@ -222,12 +222,12 @@ static void errand_there(struct call *call)
 	wake(m);
 }
 
-void serve_send(struct master_mount *m, struct errand *errand)
+void serve_send(struct master_mount *m, struct helper *helper, struct errand *errand)
 {
 	errand->mount = m;
 	errand->call.run = errand_there;
 	m->errands++;
-	calls_add(&m->helper.calls, &errand->call);
+	calls_add(&helper->calls, &errand->call);
 }
 
 /* --- the thread */
@@ -511,7 +511,9 @@ static int mount_init(struct master_mount *m, struct store *store, const struct 
 	if (m->wake_fd < 0)
 		return -errno;
 	ret = tree_init(&m->main, m, NULL, options->mountpoint);
-	return ret < 0 ? ret : helper_start(&m->helper);
+	if (ret == 0)
+		ret = helper_start(&m->helper);
+	return ret < 0 ? ret : helper_start(&m->writeback);
 }
 
 int master_mount_new(struct store *store, const struct master_mount_options *options, const struct master_mount_listener *listener,
@@ -567,6 +569,7 @@ void master_mount_stop(struct master_mount *m)
 	}
 	tree_unmount(&m->main);
 	helper_stop(&m->helper);
+	helper_stop(&m->writeback);
 }
 
 void master_mount_free(struct master_mount *m)
@@ -575,6 +578,7 @@ void master_mount_free(struct master_mount *m)
 		return;
 	assert(!m->started);
 	helper_stop(&m->helper);
+	helper_stop(&m->writeback);
 	tree_fini(&m->main);
 	work_fini(&m->work);
 	policy_free(m->policy);

@@ -59,6 +59,7 @@ static void handle_attach(struct handle *h, struct draft *d)
 static void handle_free(struct handle *h)
 {
 	closing_forget(h);
+	dirty_forget(h);
 	if (h->draft)
 		*h->at = h->next;
 	if (h->draft && h->next)
@@ -319,9 +320,11 @@ static int file_seek(struct tree *t, uint64_t id, uint64_t offset, int whence, u
 
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	(void)fi;
+	struct tree *t = tree_of(req);
 	uint64_t found = 0;
-	int ret = whence == SEEK_DATA || whence == SEEK_HOLE ? file_seek(tree_of(req), ino, (uint64_t)offset, whence, &found) : -EINVAL;
+	int ret = whence == SEEK_DATA || whence == SEEK_HOLE ? dirty_await(t, ino, handle_of(fi)) : -EINVAL;
+	if (ret == 0)
+		ret = file_seek(t, ino, (uint64_t)offset, whence, &found);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else

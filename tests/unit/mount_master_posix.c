@@ -378,6 +378,30 @@ Test(times, that_the_kernel_tells_wait_for_a_version)
 	FIXTURE_END(f);
 }
 
+/* What a copy is made by: what was written counts, though the kernel has not handed it over. */
+Test(content, is_where_it_was_written_just_now)
+{
+	FIXTURE(f);
+	int fd = open(at(&f, "file"), O_CREAT | O_RDWR, 0644), reader = open(at(&f, "file"), O_RDONLY);
+	cr_expect(eq(int, ftruncate(fd, 1 << 20), 0));
+	cr_expect(eq(int, fsync(fd), 0));
+	for (off_t at = 300000; at < 1000000; at += 300000) {
+		cr_expect(eq(long, pwrite(fd, "text", 4, at), 4));
+		off_t data = lseek(reader, at - 10000, SEEK_DATA);
+		cr_expect(ge(long, data, at - 10000));
+		cr_expect(le(long, data, at));
+		cr_expect(gt(long, lseek(reader, at, SEEK_HOLE), at));
+	}
+	cr_expect(eq(long, lseek(reader, 990000, SEEK_DATA), -1));
+	cr_expect(eq(long, pwrite(fd, "text", 4, 2 << 20), 4));
+	cr_expect(eq(long, lseek(reader, 0, SEEK_END), (2 << 20) + 4));
+	cr_expect(ge(long, lseek(reader, 990000, SEEK_DATA), 990000));
+	cr_expect(eq(long, lseek(reader, 2 << 20, SEEK_HOLE), (2 << 20) + 4));
+	close(reader);
+	close(fd);
+	FIXTURE_END(f);
+}
+
 Test(content, more_than_the_disk_has_is_not_allocated)
 {
 	FIXTURE(f);
