@@ -1,6 +1,6 @@
 #!/bin/bash
 # Programs on a slave that watch files and directories are told what versions change, and find it when they look. (F5; the table is in
-# slave/echo.h) systemd's path units are not tried here: they want the same events of the same calls.
+# slave/echo.h)
 . "$(dirname "$0")/../lib/lib.sh"
 scenario "inotify on a slave"
 [ "$(id -u)" = 0 ] || { skip "only root's mounts have events"; exit 0; }
@@ -167,6 +167,26 @@ written_and_seen() { echo "$1" >"$M/dir/seen" && cluster wait slave1 && await 1 
 for i in one two three; do
 	check "one that watches the file only: $i" await 20 written_and_seen $i
 done
+
+step "systemd's path units"
+if [ -x /lib/systemd/systemd ]; then
+	mkdir -p "$T/systemd/run" "$T/systemd/user" && echo 0 >"$M/conf/unit" && cluster wait slave1
+	printf '[Path]\nPathChanged=%s\n' "$S1/conf/unit" >"$T/systemd/user/watched.path"
+	printf '[Service]\nType=oneshot\nExecStart=/bin/cp %s %s\n' "$S1/conf/unit" "$T/unit" >"$T/systemd/user/watched.service"
+	printf '[Unit]\nRequires=watched.path\n' >"$T/systemd/user/test.target"
+	# A user's instance, in a mount namespace where the machine looks booted by systemd. Our mounts go from it when they go here.
+	XDG_RUNTIME_DIR=$T/systemd/run XDG_CONFIG_HOME=$T HOME=$T unshare --mount --propagation slave bash -c '
+		mount -t tmpfs none /run && mkdir /run/systemd /run/systemd/system && exec /lib/systemd/systemd --user --unit=test.target --log-target=console' >"$T/systemd/log" 2>&1 &
+	extra_pids+=($!)
+	manager=$!
+	unit_changed() { echo "$1" >"$M/conf/unit" && cluster wait slave1 && await 2 grep -qx "$1" "$T/unit"; }
+	for i in 1 2 3; do
+		check "a service is started when its file has changed: $i" await 20 unit_changed $i
+	done
+	kill $manager && wait $manager
+else
+	skip "there is no systemd here"
+fi
 
 step "many versions, watched and read"
 watch many -r "$S1"

@@ -1,7 +1,8 @@
 #!/bin/bash
-# 100,000 files of 1 KiB (MANY to change it). (F1)
+# 20,000 files of 1 KiB, 100,000 with THOROUGH=1 (MANY: another number). (F1)
 . "$(dirname "$0")/../lib/lib.sh"
-many=${MANY:-100000}
+many=${MANY:-${THOROUGH:+100000}}
+many=${many:-20000}
 scenario "$many files"
 TIMEOUT=180
 up 2
