@@ -12,6 +12,9 @@
 
 struct fuse_buf;
 
+/* Has this process, or thread, that capability (CAP_*) in its own user namespace? Not if it cannot be looked at. */
+bool process_capable(pid_t pid, unsigned capability);
+
 /* Is a signal on its way that will end this process, or thread? Not if it cannot be looked at. */
 bool interrupt_is_fatal(pid_t pid);
 

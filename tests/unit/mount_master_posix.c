@@ -1,4 +1,6 @@
 /* What a local file system does, and a mount by FUSE does not of itself: files without a name, privileges that fall, times that stay as they were shown. (F1) */
+#include <linux/capability.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 
 #include "tests/unit/mount_master_fixture.h"
@@ -175,6 +177,28 @@ Test(privileges, fall_when_a_user_truncates_by_opening)
 	mode_is(f, "empty", 0777);
 	truncated_by_a_user(&f, "mark");
 	mode_is(f, "mark", (S_ISGID | 0666));
+	FIXTURE_END(f);
+}
+
+/* What counts is what it may do. */
+Test(privileges, fall_when_a_root_without_privileges_does)
+{
+	FIXTURE(f);
+	put_file(&f, "a", "text");
+	cr_assert(eq(int, chmod(at(&f, "a"), MARKED), 0));
+	pid_t child = fork();
+	if (child == 0) {
+		struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+		struct __user_cap_data_struct data[2];
+		bool ready = syscall(SYS_capget, &head, data) == 0;
+		data[0].effective &= ~(1u << CAP_FSETID);
+		ready = ready && syscall(SYS_capset, &head, data) == 0;
+		_exit(!ready || close(open(at(&f, "a"), O_WRONLY | O_TRUNC)) < 0);
+	}
+	int status;
+	cr_assert(eq(int, waitpid(child, &status, 0), child));
+	cr_assert(eq(int, status, 0));
+	cr_expect(eq(int, (int)stat_of(&f, "a").st_mode, S_IFREG | 0755));
 	FIXTURE_END(f);
 }
 
