@@ -1,5 +1,6 @@
 /* What a local file system does, and a mount by FUSE does not of itself: files without a name, privileges that fall, times that stay as they were shown. (F1) */
 #include <linux/capability.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 
@@ -453,5 +454,50 @@ Test(attributes, answer_as_elsewhere)
 	cr_expect(eq(int, removexattr(file, "user.none"), -1));
 	cr_expect(eq(int, errno, ENODATA));
 	cr_expect(eq(int, removexattr(file, "system.posix_acl_access"), 0));
+	FIXTURE_END(f);
+}
+
+/* A directory of 255 bytes at a time, as deep as a path may be: 4,095 bytes. */
+Test(names, and_paths_may_be_as_long_as_elsewhere)
+{
+	FIXTURE(f);
+	char path[PATH_MAX + 1] = "", longest[PATH_MAX + 1];
+	size_t size = (size_t)snprintf(path, sizeof(path), "%s", f.mountpoint);
+	while (size + 1 + NAME_MAX < PATH_MAX - 1) {
+		path[size] = '/';
+		memset(path + size + 1, 'n', NAME_MAX);
+		path[size += 1 + NAME_MAX] = 0;
+		cr_assert(eq(int, mkdir(path, 0755), 0));
+	}
+	snprintf(longest, sizeof(longest), "%s/", path);
+	memset(longest + size + 1, 'f', PATH_MAX - 1 - size - 1);
+	longest[PATH_MAX - 1] = 0;
+	int fd = open(longest, O_CREAT | O_RDWR, 0644);
+	cr_assert(ge(int, fd, 0));
+	put(fd, "deep");
+	close(fd);
+	cool();
+	cr_expect(eq(int, access(longest, R_OK), 0));
+	longest[PATH_MAX - 1] = 'f';
+	longest[PATH_MAX] = 0;
+	cr_expect(eq(int, access(longest, F_OK), -1));
+	cr_expect(eq(int, errno, ENAMETOOLONG));
+	cr_expect(eq(int, symlink("b", at(&f, "a")), 0));
+	cr_expect(eq(int, symlink("a", at(&f, "b")), 0));
+	cr_expect(eq(int, access(at(&f, "a"), F_OK), -1));
+	cr_expect(eq(int, errno, ELOOP));
+	FIXTURE_END(f);
+}
+
+Test(attributes, unknown_requests_are_none)
+{
+	FIXTURE(f);
+	long flags = 0;
+	int fd = open(at(&f, "file"), O_CREAT | O_RDWR, 0644);
+	cr_expect(eq(int, ioctl(fd, FS_IOC_GETFLAGS, &flags), -1));
+	cr_expect(eq(int, errno, ENOTTY));
+	cr_expect(eq(int, ioctl(fd, _IO('d', 200)), -1));
+	cr_expect(eq(int, errno, ENOTTY));
+	close(fd);
 	FIXTURE_END(f);
 }
