@@ -436,24 +436,9 @@ int draft_settle_all(struct live *live)
 	return 0;
 }
 
-/* A directory that nobody knows does not keep its times in memory. They are no reason to publish, and go along with the next version. */
-static int directory_forget(struct live *live, ino_id ino)
-{
-	struct txn *txn;
-	struct node node;
-	int ret = live_change(live, FORGET_BYTES, false, &txn);
-	if (ret == 0)
-		ret = live_may_change_node(live, txn, ino);
-	if (ret == 0)
-		ret = node_live(live, txn, ino, &node);
-	return ret < 0 ? 0 : node_finish(live, ino, &node); /* else it stays */
-}
-
 int draft_forget(struct live *live, ino_id ino)
 {
 	struct draft *d = draft_find(live, ino);
-	if (d && !d->drafted && d->touched.seconds)
-		return directory_forget(live, ino);
 	if (!draft_is_drafted(d) || d->node.nlink || d->opens)
 		return 0;
 	d->forgotten = true;

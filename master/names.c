@@ -422,7 +422,10 @@ static int create_waiting(struct live *live, struct place *place, ino_id ino, co
 	return ret;
 }
 
-/* Names in a directory have changed; if all of that waits, so do its times, which readers of versions would see change without a reason. */
+/*
+ * A name comes into a directory; if it waits so do the directory's times, which readers of versions would see change without a reason. To be said
+ * before the name is put there, which may publish it at once.
+ */
 static int parent_touch(struct live *live, ino_id parent, bool waits, struct node_time now)
 {
 	return waits ? work_broken_by(live->work, draft_touch(live, parent, now)) : directory_touch(live, parent, 0, now);
@@ -521,6 +524,9 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 	struct node_time now = time_now();
 	uint8_t type = IFTODT(node.mode);
 	bool waits = draft_is_drafted(d) && !d->recorded;
+	ret = parent_touch(live, name->parent, waits, now);
+	if (ret < 0)
+		return ret;
 	if (waits) {
 		d->linkable = false;
 		ret = place_wait(live, &place, d, ino, type);
@@ -533,7 +539,7 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 		if (ret == 0)
 			ret = links_change(live, ino, 1, 1, now);
 	}
-	return ret < 0 ? ret : parent_touch(live, name->parent, waits, now);
+	return ret;
 }
 
 /* --- removing */
@@ -558,7 +564,7 @@ int name_unlink(struct live *live, const struct name *name)
 	ret = place_clear(live, &place, now);
 	if (ret == 0)
 		ret = place_unpublish(live, &place);
-	return ret < 0 ? ret : parent_touch(live, name->parent, !place.published.child, now);
+	return ret < 0 ? ret : directory_touch(live, name->parent, 0, now);
 }
 
 /* The first name that a view has in a directory: 1, or 0. */
@@ -658,9 +664,8 @@ static int child_moved(struct live *live, const struct named *moved, ino_id from
 
 static int directories_touch(struct live *live, const struct place *from, const struct place *to, bool waits, struct node_time now)
 {
-	ino_id parent = from->name->parent, other = to->name->parent;
-	int ret = parent_touch(live, parent, waits, now);
-	return ret < 0 || other == parent ? ret : parent_touch(live, other, waits, now);
+	int ret = parent_touch(live, to->name->parent, waits, now);
+	return ret < 0 || to->name->parent == from->name->parent ? ret : directory_touch(live, from->name->parent, 0, now);
 }
 
 static bool unpublished(struct live *live, const struct place *place)
@@ -738,14 +743,15 @@ static int rename_exchange(struct live *live, struct place *from, struct place *
 {
 	int ret = exchange_resolve(live, from, to);
 	struct named moved = from->live, back = to->live;
-	bool waits = ret == 0 && (unpublished(live, from) || unpublished(live, to));
+	if (ret == 0)
+		ret = directories_touch(live, from, to, unpublished(live, from) || unpublished(live, to), now);
 	if (ret == 0)
 		ret = exchange(live, from, to);
 	if (ret == 0)
 		ret = child_moved(live, &moved, from->name->parent, to->name->parent, now);
 	if (ret == 0)
 		ret = child_moved(live, &back, to->name->parent, from->name->parent, now);
-	return ret < 0 ? ret : directories_touch(live, from, to, waits, now);
+	return ret;
 }
 
 static int rename_over(struct live *live, struct place *from, struct place *to, struct node_time now)
@@ -755,13 +761,14 @@ static int rename_over(struct live *live, struct place *from, struct place *to, 
 	if (ret < 0)
 		return ret;
 	bool waits = unpublished(live, from);
+	ret = directories_touch(live, from, to, waits, now);
+	if (ret < 0)
+		return ret;
 	if (waits)
 		ret = rename_waiting(live, from, to, now);
 	else
 		ret = rename_finished(live, from, to, now);
-	if (ret == 0)
-		ret = child_moved(live, &moved, from->name->parent, to->name->parent, now);
-	return ret < 0 ? ret : directories_touch(live, from, to, waits, now);
+	return ret < 0 ? ret : child_moved(live, &moved, from->name->parent, to->name->parent, now);
 }
 
 static int rename_may_change(struct live *live, struct txn *txn, const struct place *from, const struct place *to)

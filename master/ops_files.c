@@ -107,8 +107,8 @@ static bool keeps_privileges(const struct fuse_ctx *caller)
 }
 
 /*
- * The setuid bit, and setgid where it is more than a mark, fall when somebody truncates who is not a privileged root. The kernel does that with all other changes of content
- * (and takes file capabilities away here, too), but leaves it to us where the truncation is part of the open.
+ * The setuid bit, and setgid where it is more than a mark, fall when somebody truncates who is not a privileged root. The kernel does that with all
+ * other changes of content (and takes file capabilities away here, too), but leaves it to us where the truncation is part of the open.
  */
 static int privileges_drop(struct tree *t, struct draft *d, const struct fuse_ctx *caller)
 {
