@@ -72,7 +72,8 @@ struct drs_master_listener {
 	void *user;
 	/* The number must be durable before it is used (R3.1): returns when it is. */
 	int (*store_version)(void *user, const struct drs_version *);
-	/* createDelta: open a conversation with a slave that sent 'opening'. 'proposed': lead to that version of the job that runs; NULL: to the current one. */
+	/* createDelta: open a conversation with a slave that sent 'opening'. 'proposed': lead to that version of the job that runs, also from one that is older than
+	 * the job's 'previous'; NULL: to the current one. */
 	int (*delta_open)(void *user, const struct drs_version *proposed, struct slice opening, void **ret_source);
 	/* 1: next frame; 0: it is over; -EAGAIN: wait for a frame from the slave; other: failed. The frame is cleared first. */
 	int (*delta_next)(void *user, void *source, struct buffer *frame);

@@ -256,10 +256,6 @@ static bool look(struct master_mount *m, const struct timespec *timeout)
 	m->row = 0;
 	if (ppoll(m->polled, count, timeout, NULL) <= 0)
 		return false;
-	if (m->polled[0].revents) {
-		uint64_t times;
-		(void)!read(m->wake_fd, &times, sizeof(times));
-	}
 	for (size_t i = 1; i < count; i++) {
 		size_t at = (hot + i) % (count - 1);
 		struct tree *t = at == 0 ? &m->main : m->batches;
@@ -274,6 +270,17 @@ static bool look(struct master_mount *m, const struct timespec *timeout)
 	return false;
 }
 
+/*
+ * Sleep until there is something for us. Only here the wake-up is taken away, as the calls are looked at next: a mere look may be followed by a sleep, over
+ * a call that has come since they were.
+ */
+static void doze(struct master_mount *m, time_ns wait)
+{
+	uint64_t times;
+	look(m, &(struct timespec){ wait / 1000000000, wait % 1000000000 });
+	(void)!read(m->wake_fd, &times, sizeof(times));
+}
+
 /* Nothing waits: do what is due now, or sleep until something is. */
 static int rest(struct master_mount *m, time_ns served_at)
 {
@@ -286,8 +293,7 @@ static int rest(struct master_mount *m, time_ns served_at)
 		return publish_tidy(&m->publish, now);
 	}
 	work_park(&m->work);
-	time_ns wait = (due < tidy ? due : tidy) - now;
-	look(m, &(struct timespec){ wait / 1000000000, wait % 1000000000 });
+	doze(m, (due < tidy ? due : tidy) - now);
 	return 0;
 }
 
@@ -370,7 +376,7 @@ static int serve(struct master_mount *m)
 			break;
 		} else if (ret < 0 || gone) {
 			if (!atomic_load(&m->calls.any))
-				look(m, &(struct timespec){ .tv_nsec = GONE_WAIT });
+				doze(m, GONE_WAIT);
 		} else if (publish_clock() - served_at > PATIENCE || m->parked_count) {
 			ret = rest(m, served_at);
 		}

@@ -7,9 +7,9 @@
  * lost, repeated, late and reordered ones are all alike. As long as own < known and there is a link, something is going on or due: that is
  * liveness, and it is asserted after every step. Own only grows: that is safety, and there is one place where it changes.
  *
- * A proposed version is never part of 'known'. Whoever prepares one stands at the version that it leads on from and knows of none newer: as soon
- * as it does, the job is decided, and the preparing ends, in a commit only if the window or 'current' says so. Whatever else ends it costs a
- * pull at the most.
+ * A proposed version is never part of 'known'. Whoever prepares one knows of none newer than its base, which it leads on from: as soon as it does, the job is
+ * decided, and the preparing ends, in a commit only if the window or 'current' says so. Whatever else ends it costs a pull at the most. Mostly own is
+ * the base. But who is stuck, since a check does not accept what came after own, prepares from there: the check judges what comes of all of it.
  *
  *   link:  DOWN --dial--> DIALING --up--> JOINING --welcome--> JOINED;   each --down or refused--> DOWN, and dials again later
  *
@@ -21,13 +21,16 @@
  *          IDLE --prepare--> STAGING --staged--> CHECKING --checked--> PREPARED --committed--> COMMITTING
  *                               '--not here--> FETCHING --all here--> CHECKING
  *          IDLE <--failed, or the preparing ends-- STAGING, FETCHING, CHECKING, PREPARED
+ *          WAITING, stuck, --prepare--> STAGING, and WAITING instead of IDLE as long as it is stuck
  *
  * The participant, state by event. "Ack", "Nak" and "OutOfSync" are said if the link by which it was asked is still there. "End" is to unprepare,
- * then IDLE, then to pull if behind. STAGE is answered at once, so that STAGING sees nothing but its answer.
+ * then IDLE, then to pull if behind; or WAITING, if stuck. STAGE is answered at once, so that STAGING sees nothing but its answer.
  *
  *   event                          IDLE                   PULLING, COMMITTING, WAITING   FETCHING        CHECKING        PREPARED
  *   prepare, from own version      STAGING                OutOfSync                      (see below)
  *   prepare, from a newer version  OutOfSync, pull        OutOfSync, WAITING: pull now   end, OutOfSync  end, OutOfSync  end, OutOfSync
+ *     stuck, and from what is
+ *     refused (as if from own)     -                      STAGING                        (see below)
  *   prepare, of own version or
  *     below, or from below own     Nak                    Nak                            end, Nak        end, Nak        end, Nak
  *   prepare, from the proposed one (above)                (above)                        (above)         (above)         COMMITTING, OutOfSync
@@ -36,6 +39,7 @@
  *   all is here                    -                      -                              CHECKING        -               -
  *   checked                        -                      -                              -               Ack, PREPARED   -
  *   failed                         -                      (one phase)                    end, Nak        end, Nak        -
+ *   stuck, while waited for        -                      STAGING                        -               -               -
  *   heartbeat: committed           -                      (one phase)                    end             end             COMMITTING
  *   heartbeat: aborted, overtaken  -                      (one phase)                    end             end             end
  *   welcome: it is current         (one phase)            (one phase)                    -               end             COMMITTING
@@ -85,11 +89,11 @@ static const struct machine work_machine = {
 		[WORK_IDLE] = MACHINE_TO(WORK_PULLING) | MACHINE_TO(WORK_COMMITTING) | MACHINE_TO(WORK_STAGING),
 		[WORK_PULLING] = MACHINE_TO(WORK_COMMITTING) | MACHINE_TO(WORK_IDLE) | MACHINE_TO(WORK_WAITING),
 		[WORK_COMMITTING] = MACHINE_TO(WORK_IDLE) | MACHINE_TO(WORK_WAITING),
-		[WORK_WAITING] = MACHINE_TO(WORK_IDLE),
-		[WORK_STAGING] = MACHINE_TO(WORK_FETCHING) | MACHINE_TO(WORK_CHECKING) | MACHINE_TO(WORK_IDLE),
-		[WORK_FETCHING] = MACHINE_TO(WORK_CHECKING) | MACHINE_TO(WORK_IDLE),
-		[WORK_CHECKING] = MACHINE_TO(WORK_PREPARED) | MACHINE_TO(WORK_IDLE),
-		[WORK_PREPARED] = MACHINE_TO(WORK_COMMITTING) | MACHINE_TO(WORK_IDLE),
+		[WORK_WAITING] = MACHINE_TO(WORK_IDLE) | MACHINE_TO(WORK_STAGING),
+		[WORK_STAGING] = MACHINE_TO(WORK_FETCHING) | MACHINE_TO(WORK_CHECKING) | MACHINE_TO(WORK_IDLE) | MACHINE_TO(WORK_WAITING),
+		[WORK_FETCHING] = MACHINE_TO(WORK_CHECKING) | MACHINE_TO(WORK_IDLE) | MACHINE_TO(WORK_WAITING),
+		[WORK_CHECKING] = MACHINE_TO(WORK_PREPARED) | MACHINE_TO(WORK_IDLE) | MACHINE_TO(WORK_WAITING),
+		[WORK_PREPARED] = MACHINE_TO(WORK_COMMITTING) | MACHINE_TO(WORK_IDLE) | MACHINE_TO(WORK_WAITING),
 	},
 };
 
@@ -126,10 +130,12 @@ struct slave_core {
 	time_ms retry_due;
 	uint32_t retry_gap_ms;
 	int failure;                    /* the last one, until something succeeds */
-	bool check_refused;             /* it is WAITING because a check on this server did not accept the version */
+	bool check_refused;             /* the last failure: a check on this server did not accept a version */
 	struct drs_version refused;     /* that one, or the newest that was known of then */
 
-	struct drs_version proposed;    /* that is being prepared, or was last */
+	struct drs_version proposed;    /* that is being prepared, or was last, */
+	struct drs_version base;        /* and that it leads on from */
+	bool awaited;                   /* we have said that we are out of sync with it, and who asks waits */
 	time_ms prepare_due;            /* when the preparing ends by itself */
 	peer_id asked_by;               /* the link by which the answer is wanted: none, when it is not the present one */
 	bool committing_prepared;       /* the COMMITTING is of what was prepared */
@@ -291,6 +297,12 @@ static void leave_refused(struct slave_core *s, time_ms now)
 		work_move(s, WORK_IDLE, now, "newer than the refused");
 }
 
+/* A check did not accept what there is to be had, and pulling it would not help. */
+static bool is_stuck(const struct slave_core *s)
+{
+	return s->check_refused && !s->heal && behind(s) && !greater(s, &s->known, &s->refused);
+}
+
 static void say_position(struct slave_core *s, enum action_kind kind, struct actions *out)
 {
 	struct action *a = act(out, kind);
@@ -320,11 +332,17 @@ static void answer(struct slave_core *s, const struct drs_version *version, enum
 	a->error = error;
 }
 
+/* Back to where the prepare found us. */
+static void preparing_over(struct slave_core *s, time_ms now, const char *why)
+{
+	work_move(s, is_stuck(s) ? WORK_WAITING : WORK_IDLE, now, why);
+}
+
 /* Nothing of it was ever seen, so that nothing has to be taken back: what is staged may be thrown away. */
 static void unprepare(struct slave_core *s, time_ms now, const char *why, struct actions *out)
 {
 	act(out, ACTION_UNPREPARE);
-	work_move(s, WORK_IDLE, now, why);
+	preparing_over(s, now, why);
 }
 
 static void prepare_end(struct slave_core *s, time_ms now, const char *why, struct actions *out)
@@ -341,7 +359,7 @@ static void stage(struct slave_core *s, struct slice delta, time_ms now, struct 
 	work_move(s, WORK_STAGING, now, s->heal ? "prepare, and heal" : "prepare");
 	a = act(out, ACTION_STAGE);
 	a->version = s->proposed;
-	if (!s->heal) /* a replica that has to heal builds on nothing that it has */
+	if (!s->heal && same(s, &s->version, &s->base)) /* a replica that has to heal builds on nothing that it has */
 		a->inline_delta = delta;
 }
 
@@ -427,11 +445,13 @@ static enum decision decision_of(const struct slave_core *s, const struct beat *
 			return ABORTED;
 		return greater(s, &b->current, &s->proposed) ? COMMITTED : UNDECIDED;
 	}
-	return greater(s, &b->current, &s->version) ? ABORTED : UNDECIDED;
+	return greater(s, &b->current, &s->base) ? ABORTED : UNDECIDED;
 }
 
 static void prepare_decide(struct slave_core *s, enum decision decision, time_ms now, struct actions *out)
 {
+	if (decision != UNDECIDED)
+		s->awaited = false;
 	if (!is_preparing(s) || s->work == WORK_STAGING)
 		return;
 	if (decision == COMMITTED)
@@ -440,7 +460,13 @@ static void prepare_decide(struct slave_core *s, enum decision decision, time_ms
 		prepare_end(s, now, "aborted", out);
 }
 
-/* Where we are not where the proposed version leads on from. Returns whether we are. */
+static void answer_out_of_sync(struct slave_core *s, const struct drs_version *version, struct actions *out)
+{
+	s->awaited = true;
+	answer(s, version, PREPARE_OUT_OF_SYNC, 0, out);
+}
+
+/* Where we are not where the proposed version leads on from. Returns whether we are, or as good as. */
 static bool prepare_in_sync(struct slave_core *s, const struct event *e, struct actions *out)
 {
 	if (greater(s, &s->version, &e->previous) || !greater(s, &e->version, &s->version)) {
@@ -448,12 +474,21 @@ static bool prepare_in_sync(struct slave_core *s, const struct event *e, struct 
 		return false;
 	}
 	learn(s, &e->previous);
+	if (s->work == WORK_WAITING && is_stuck(s) && same(s, &s->known, &s->base))
+		return true;
 	if (s->work == WORK_WAITING && behind(s))
 		work_move(s, WORK_IDLE, e->now, "the master waits for us");
 	if (s->work == WORK_IDLE && same(s, &s->version, &s->known))
 		return true;
-	answer(s, &e->version, PREPARE_OUT_OF_SYNC, 0, out);
+	answer_out_of_sync(s, &e->version, out);
 	return false;
+}
+
+static void prepare_is_for(struct slave_core *s, const struct event *e)
+{
+	s->proposed = e->version;
+	s->base = e->previous;
+	s->prepare_due = e->now + e->timeout_ms + PREPARED_GRACE_MS;
 }
 
 static void on_prepare(struct slave_core *s, const struct event *e, struct actions *out)
@@ -461,6 +496,7 @@ static void on_prepare(struct slave_core *s, const struct event *e, struct actio
 	if (s->link != LINK_JOINED || s->peer != e->peer)
 		return;
 	s->asked_by = e->peer;
+	s->awaited = false;
 	if (is_preparing(s) && same(s, &s->proposed, &e->version)) {
 		s->prepare_due = e->now + e->timeout_ms + PREPARED_GRACE_MS;
 		if (s->work == WORK_PREPARED)
@@ -470,15 +506,14 @@ static void on_prepare(struct slave_core *s, const struct event *e, struct actio
 	if (s->work == WORK_PREPARED && same(s, &s->proposed, &e->previous)) {
 		/* The master has gone on from it: the link was faster than the heartbeat that tells so. */
 		learn(s, &e->previous);
-		answer(s, &e->version, PREPARE_OUT_OF_SYNC, 0, out);
+		answer_out_of_sync(s, &e->version, out);
 		commit_prepared(s, e->now, out);
-		s->proposed = e->version;
+		prepare_is_for(s, e);
 		return;
 	}
 	if (is_preparing(s))
 		prepare_end(s, e->now, "another prepare", out);
-	s->proposed = e->version;
-	s->prepare_due = e->now + e->timeout_ms + PREPARED_GRACE_MS;
+	prepare_is_for(s, e);
 	if (prepare_in_sync(s, e, out))
 		stage(s, e->inline_delta, e->now, out);
 	else
@@ -514,7 +549,7 @@ static void on_durable(struct slave_core *s, const struct event *e, struct actio
 	}
 	s->version = e->version;
 	learn(s, &s->version);
-	s->heal = false;
+	s->heal = s->check_refused = false;
 	s->failure = 0;
 	s->retry_gap_ms = WORK_RETRY_MS_MIN;
 	work_move(s, WORK_IDLE, e->now, "durable");
@@ -528,10 +563,18 @@ static bool is_full(int error)
 	return error == -ENOSPC || error == -EDQUOT;
 }
 
-/* Who was told that we are out of sync waits for us to be there. Where that will not be soon he is told why, instead of waiting until his time is up. */
-static void answer_not_in_sync(struct slave_core *s, int error, struct actions *out)
+/*
+ * Who was told that we are out of sync waits for us to be there. Where that will not be soon we prepare from where we are, if a check is in the way; else he is
+ * told why, instead of waiting until his time is up.
+ */
+static void answer_awaited(struct slave_core *s, int error, time_ms now, struct actions *out)
 {
-	if (greater(s, &s->proposed, &s->known))
+	if (!s->awaited)
+		return;
+	s->awaited = false;
+	if (is_stuck(s) && same(s, &s->known, &s->base) && s->link == LINK_JOINED && s->asked_by == s->peer)
+		stage(s, (struct slice){ 0 }, now, out);
+	else
 		answer(s, &s->proposed, PREPARE_NAK, error, out);
 }
 
@@ -541,6 +584,7 @@ static void on_failed(struct slave_core *s, const struct event *e, struct action
 
 	if (is_preparing(s)) {
 		prepare_failed(s, e->error, e->now, out);
+		advance(s, NULL, e->now, out);
 		return;
 	}
 	if (s->work != WORK_PULLING && s->work != WORK_COMMITTING)
@@ -550,14 +594,14 @@ static void on_failed(struct slave_core *s, const struct event *e, struct action
 	if (s->committing_prepared)
 		act(out, ACTION_UNPREPARE);
 	s->committing_prepared = false;
-	if (refused || is_full(e->error))
-		answer_not_in_sync(s, e->error, out);
-	if (!refused) {
+	if (refused) {
+		wait_for_newer(s, &e->version, e->error, e->now);
+		leave_refused(s, e->now); /* while it was checked a newer one came */
+	} else {
 		wait_and_retry(s, e->error, e->now);
-		return;
 	}
-	wait_for_newer(s, &e->version, e->error, e->now);
-	leave_refused(s, e->now); /* while it was checked a newer one came */
+	if (s->work == WORK_WAITING && (refused || is_full(e->error)))
+		answer_awaited(s, e->error, e->now, out);
 	advance(s, NULL, e->now, out);
 }
 
@@ -580,10 +624,13 @@ static void drop_link(struct slave_core *s, time_ms now, const char *why, struct
 {
 	link_move(s, LINK_DOWN, now, why);
 	s->peer = PEER_NONE;
-	if (s->work == WORK_PULLING || s->work == WORK_FETCHING) {
-		act(out, ACTION_PULL_STOP)->request = s->request;
+	if (s->work != WORK_PULLING && s->work != WORK_FETCHING)
+		return;
+	act(out, ACTION_PULL_STOP)->request = s->request;
+	if (s->work == WORK_FETCHING)
+		preparing_over(s, now, why);
+	else
 		work_move(s, WORK_IDLE, now, why);
-	}
 }
 
 static void dial_later(struct slave_core *s, time_ms now)
@@ -668,7 +715,7 @@ static void on_welcome(struct slave_core *s, const struct event *e, struct actio
 	learn(s, &e->version);
 	if (same(s, &e->version, &s->proposed))
 		prepare_decide(s, COMMITTED, e->now, out);
-	else if (greater(s, &e->version, &s->version))
+	else if (greater(s, &e->version, &s->base))
 		prepare_decide(s, ABORTED, e->now, out);
 	leave_refused(s, e->now);
 	if (!same(s, &s->said.version, &s->version) || s->said.path != s->path)
@@ -739,8 +786,10 @@ static void on_tick(struct slave_core *s, time_ms now, struct actions *out)
 		work_move(s, WORK_IDLE, now, "try again");
 		advance(s, NULL, now, out);
 	}
-	if (now >= prepare_deadline(s))
+	if (now >= prepare_deadline(s)) {
 		prepare_end(s, now, "time is up", out);
+		advance(s, NULL, now, out);
+	}
 }
 
 time_ms slave_deadline(const struct slave_core *s)
@@ -868,7 +917,7 @@ void slave_step(struct slave_core *s, const struct event *e, struct actions *out
 	out->count = 0;
 	step(s, e, out);
 	assert(s->work != WORK_IDLE || s->link != LINK_JOINED || !behind(s));
-	assert(!is_preparing(s) || s->work == WORK_STAGING || !behind(s));
+	assert(!is_preparing(s) || s->work == WORK_STAGING || !greater(s, &s->known, &s->base));
 	slave_core_status(s, &after);
 	if (status_differs(s, &before, &after))
 		act(out, ACTION_CHANGED);

@@ -527,10 +527,15 @@ static int pull_commit(void *user, struct drs_version *ret_version)
 	return commit_stage(r, ret_version);
 }
 
+static void say_refused(struct replica *r)
+{
+	say(r, "version %llu is refused by the check", (unsigned long long)r->refused);
+}
+
 static void refuse(struct replica *r, version_t version)
 {
-	say(r, "version %llu is refused by the check", (unsigned long long)version);
 	r->refused = version;
+	say_refused(r);
 	give_up(r);
 }
 
@@ -724,6 +729,8 @@ static void prepare_abort(void *user)
 	not_preparing(r);
 	give_up(r);
 	all_well(r);
+	if (r->refused)
+		say_refused(r); /* that is as it was */
 }
 
 static int prepare(void *user, const struct drs_version *version, struct slice delta)

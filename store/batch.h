@@ -108,9 +108,10 @@ int batch_rebase(struct txn *, uint32_t id, batch_conflict *, void *user);
  * nothing; -EBUSY: another one is proposed, or it does not stand on the current version, or something is pending.
  */
 int batch_propose(struct txn *, uint32_t id, int64_t proposed_at, const char *message, struct batch_info *ret_info);
-/* The delta to the proposed version, byte for byte what it will be when it is committed; like delta_inline_make and delta_source_open. */
+/* The delta to the proposed version, byte for byte what it will be when it is committed: from its base, as delta_inline_make; from any version before, as
+ * delta_source_open. */
 int batch_inline_make(struct txn *, uint32_t id, size_t bytes_max, struct buffer *ret_bytes);
-/* -DRS_EHORIZON: no batch is proposed as 'to', or the opening is not from the version before it (complete copies are not to be had of a proposal). */
+/* -DRS_EHORIZON: no batch is proposed as 'to'. */
 int batch_source_open(struct store *, version_t to, struct slice opening, struct delta_source **ret_source);
 
 /*

@@ -192,6 +192,9 @@ size_t chunk_row_key(uint8_t at[CHUNK_KEY_BYTES], enum row, const struct chunk_i
 bool chunk_wanted(struct txn *, const struct chunk_id *);
 int chunk_count(struct txn *, const struct chunk_id *, uint64_t *ret_count); /* how often it is named; -ENOENT */
 int chunk_any(struct txn *, const struct chunk_id *, bool *ret_list, struct slice *ret_bytes); /* of either kind */
+/* Where a chunk lies, of either kind, with its flags byte in front; nothing of it is touched. -ENOENT. */
+int chunk_place(struct txn *, const struct chunk_id *, struct slice *ret_place);
+int chunk_open(struct slice place, bool list, struct slice *ret_bytes); /* -DRS_ECORRUPT: 'list' is not what it is */
 int entries_check(struct slice entries); /* does the whole list decode? -DRS_ECORRUPT */
 int chunk_settle(struct txn *);          /* before commit: fresh chunks that nothing counts become garbage */
 

@@ -19,11 +19,12 @@ enum phase { SOURCE_BEGIN, SOURCE_RECORDS, SOURCE_END, SOURCE_CHUNKS };
 struct delta_source {
 	struct store *store;
 	uint32_t batch;         /* it leads to what this batch proposes; 0: to a committed version */
+	version_t committed;    /* the last one that it leads over: 'to', or what the proposal leads on from */
 	struct begin begin;
 	enum phase phase;
 	bool no_records;        /* the stage has them all */
 	bool stage_done;
-	version_t at;           /* where the records go on: behind this change; complete copy: behind this key */
+	version_t at;           /* where the records go on: behind this change; complete copy: behind this key. Above 'committed': in the batch */
 	struct record_key key;
 	version_t sent_at;      /* the version of the last record sent: with its key this is where the stage may resume */
 	struct chunk_id *wants; /* a ring of FRAME_OUTSTANDING_MAX */
@@ -33,14 +34,14 @@ struct delta_source {
 /* --- opening */
 
 /* About how much comes: the sum over the versions in between, hidden records included. */
-static int sum_versions(struct txn *txn, struct begin *begin)
+static int sum_versions(struct txn *txn, version_t to, struct begin *begin)
 {
 	struct version_info info = { .version = begin->head.from };
 	for (int n = 0; n < TOTAL_VERSIONS_MAX; n++) {
 		int error = version_next(txn, info.version, &info);
 		if (error && error != -ENOENT)
 			return error;
-		if (error || info.version > begin->head.to)
+		if (error || info.version > to)
 			return 0;
 		begin->records += info.records;
 		begin->bytes += info.bytes;
@@ -49,10 +50,10 @@ static int sum_versions(struct txn *txn, struct begin *begin)
 	return 0;
 }
 
-static int announce_totals(struct txn *txn, struct begin *begin)
+static int announce_totals(struct txn *txn, version_t to, struct begin *begin)
 {
 	if (!begin->complete)
-		return sum_versions(txn, begin);
+		return sum_versions(txn, to, begin);
 	begin->records = 2 * txn->state.nodes; /* a node and its name */
 	return 0;
 }
@@ -68,6 +69,12 @@ static bool can_resume(struct txn *txn, const struct opening *o)
 	if (!o->resume_complete && o->current < state->horizon)
 		return false;
 	return version_get(txn, o->resume_to, &info) == 0 && info.state == VERSION_COMMITTED;
+}
+
+/* The whole in key order also where there is nothing yet: it reads and writes sequentially. */
+static bool wants_complete(struct txn *txn, const struct opening *o)
+{
+	return o->complete || o->current < txn->state.horizon || !o->current;
 }
 
 /* Where an interrupted conversation goes on. */
@@ -89,20 +96,20 @@ static int source_begin(struct delta_source *s, struct txn *txn, const struct op
 		return -DRS_EPROTOCOL;
 	begin->resumed = can_resume(txn, o);
 	version_t to = begin->resumed ? o->resume_to : state->current;
-	/* The whole in key order also where there is nothing yet: it reads and writes sequentially. */
-	begin->complete = begin->resumed ? o->resume_complete : o->complete || o->current < state->horizon || !o->current;
+	begin->complete = begin->resumed ? o->resume_complete : wants_complete(txn, o);
 	int error = head_load(txn, o->current, to, &begin->head);
 	if (error)
 		return error == -ENOENT ? -DRS_ECORRUPT : error;
+	s->committed = to;
 	s->no_records = to == o->current;
 	s->at = o->current + 1;
 	if (begin->resumed)
 		resume(s, o);
 	s->sent_at = s->at;
-	return announce_totals(txn, begin);
+	return announce_totals(txn, to, begin);
 }
 
-/* A proposal is one version, from the one before it: places in it are keys. */
+/* A proposal leads on from the current version; who has an older one gets what lies between as well. */
 static int source_propose(struct delta_source *s, struct txn *txn, version_t to, const struct opening *o)
 {
 	struct begin *begin = &s->begin;
@@ -114,16 +121,21 @@ static int source_propose(struct delta_source *s, struct txn *txn, version_t to,
 		error = batch_head(&info, &begin->head);
 	if (error)
 		return error;
-	if (o->current != info.base || o->complete)
-		return -DRS_EHORIZON;
-	begin->resumed = o->resume_to == to && !o->resume_complete;
-	begin->records = info.records;
-	begin->bytes = info.bytes;
+	if (o->current > info.base)
+		return -DRS_EPROTOCOL;
+	begin->head.from = o->current;
+	begin->complete = wants_complete(txn, o);
+	begin->resumed = o->resume_to == to && o->resume_complete == begin->complete;
 	s->batch = info.id;
-	s->sent_at = to;
+	s->committed = info.base;
+	s->at = o->current + 1;
 	if (begin->resumed)
 		resume(s, o);
-	return 0;
+	s->sent_at = s->at;
+	error = announce_totals(txn, info.base, begin);
+	begin->records += info.records;
+	begin->bytes += info.bytes;
+	return error;
 }
 
 /* 'proposed' 0: to the current version. */
@@ -229,10 +241,10 @@ static int fill_chunks(struct delta_source *s, struct txn *txn, struct buffer *f
 	return 0;
 }
 
-/* A change counts where its version is the newest that the key has up to 'to'. */
+/* A change counts where its version is the newest that the key has up to 'to', which a batch's is if it has one. */
 static int fill_from_index(struct delta_source *s, struct txn *txn, struct run_writer *run, bool *ret_end)
 {
-	version_t at = s->at, to = s->begin.head.to;
+	version_t at = s->at, to = s->committed;
 	struct record_key key = s->key;
 	for (int n = 0; n < SCAN_MAX && run->out->size < DELTA_FRAME_BYTES_MAX; n++) {
 		int more = change_next(txn, to, &at, &key);
@@ -244,7 +256,7 @@ static int fill_from_index(struct delta_source *s, struct txn *txn, struct run_w
 		int error = record_slot_seek(txn, &key, to, &slot);
 		if (error)
 			return error;
-		if (slot.present && slot.at == at) {
+		if (slot.present && slot.at == at && !(s->batch && batch_touches(txn, s->batch, &key))) {
 			run_add(run, &key, slot.live, slot.value);
 			s->sent_at = at;
 		}
@@ -254,7 +266,7 @@ static int fill_from_index(struct delta_source *s, struct txn *txn, struct run_w
 	return 0;
 }
 
-/* All changes of a proposal count. */
+/* All changes of a proposal count; places among them are keys. */
 static int fill_from_batch(struct delta_source *s, struct txn *txn, struct run_writer *run, bool *ret_end)
 {
 	version_t draft = batch_draft(s->batch);
@@ -269,6 +281,7 @@ static int fill_from_batch(struct delta_source *s, struct txn *txn, struct run_w
 		if (error)
 			return error;
 		run_add(run, &s->key, slot.live, slot.value);
+		s->sent_at = s->begin.head.to;
 	}
 	return 0;
 }
@@ -278,7 +291,8 @@ static int fill_from_tree(struct delta_source *s, struct txn *txn, struct run_wr
 	struct record_cursor *cursor;
 	struct record_key key;
 	struct slice value;
-	int more = 1, error = record_cursor_new(txn, (struct view){ .version = s->begin.head.to }, &cursor);
+	struct view view = { .version = s->committed, .draft = s->batch ? batch_draft(s->batch) : VERSION_NONE };
+	int more = 1, error = record_cursor_new(txn, view, &cursor);
 	if (error)
 		return error;
 	error = record_cursor_seek(cursor, slice_of(s->key.bytes, s->key.size));
@@ -297,11 +311,25 @@ static int fill_from_tree(struct delta_source *s, struct txn *txn, struct run_wr
 	return error ? error : more < 0 ? more : 0;
 }
 
+/* What lies between, then what is proposed. */
+static int fill_proposal(struct delta_source *s, struct txn *txn, struct run_writer *run, bool *ret_end)
+{
+	bool end = false;
+	if (s->at <= s->committed) {
+		int error = fill_from_index(s, txn, run, &end);
+		if (error || !end)
+			return error;
+		s->at = s->begin.head.to;
+		s->key.size = 0;
+	}
+	return fill_from_batch(s, txn, run, ret_end);
+}
+
 static int fill_run(struct delta_source *s, struct txn *txn, struct run_writer *run, bool *ret_end)
 {
-	if (s->batch)
-		return fill_from_batch(s, txn, run, ret_end);
-	return s->begin.complete ? fill_from_tree(s, txn, run, ret_end) : fill_from_index(s, txn, run, ret_end);
+	if (s->begin.complete)
+		return fill_from_tree(s, txn, run, ret_end);
+	return s->batch ? fill_proposal(s, txn, run, ret_end) : fill_from_index(s, txn, run, ret_end);
 }
 
 static int fill_records(struct delta_source *s, struct txn *txn, struct buffer *frame)
@@ -327,8 +355,8 @@ static int fill_records(struct delta_source *s, struct txn *txn, struct buffer *
 static bool retained(const struct delta_source *s, struct txn *txn)
 {
 	struct batch_info info;
-	if (s->batch)
-		return batch_get(txn, s->batch, &info) == 0 && info.state == BATCH_PROPOSED && info.proposed == s->begin.head.to;
+	if (s->batch && (batch_get(txn, s->batch, &info) != 0 || info.state != BATCH_PROPOSED || info.proposed != s->begin.head.to))
+		return false;
 	return (s->begin.complete ? s->begin.head.to : s->begin.head.from) >= txn->state.horizon;
 }
 

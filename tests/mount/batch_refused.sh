@@ -98,3 +98,18 @@ check "and shows what it had" eval '! grep -q sendfiel "$S1/nginx/nginx.conf" &&
 sed -i 's/sendfiel on;/sendfile on;/' "$M/nginx/nginx.conf"
 equal slave1 slave2 slave3
 check "the trouble is over" eval '[ -z "$(field slave1 trouble)" ]'
+
+step "two phase mends it: slave1 agrees from the version that it has"
+sed -i 's/sendfile on;/sendfiel on;/' "$M/nginx/nginx.conf"
+echo "meanwhile" >"$M/meanwhile"
+check "the others have it" cluster wait slave2 slave3
+old=$(version slave1)
+check "slave1 says why it does not" await 10 trouble_is 'sendfiel\|check'
+check "a batch about something else is refused" exits 1 drsfs batch run -- touch else
+check "the reason is nginx's, for the whole of it" eval 'drsfs batch run -- touch else 2>&1 | grep -q sendfiel'
+check "slave1 is where it was, and says why" eval '[ "$(version slave1)" = "$old" ] && trouble_is "sendfiel\|check"'
+check "one that mends it is committed" drsfs batch run -- sed -i 's/sendfiel on;/sendfile on;/' nginx/nginx.conf
+equal slave1 slave2 slave3
+check "with what came meanwhile" grep -q meanwhile "$S1/meanwhile"
+check "the trouble is over" eval '[ -z "$(field slave1 trouble)" ]'
+check "slave1 verifies" drsfs verify --state "$T/state/slave1"

@@ -210,11 +210,16 @@ step "a slave whose check refuses what went one phase"
 put lax/fine fine && ln "$M/strict/a" "$M/lax/link"
 check "it agrees" put strict/a better
 mv "$T/check" "$T/strict-check"
-printf '#!/bin/sh\n[ ! -e "$DRSFS_TREE/lax/wrong" ] || { echo "wrong is there"; exit 1; }\nexec "%s"\n' "$T/strict-check" >"$T/check" && chmod +x "$T/check"
+printf '#!/bin/sh\n[ ! -e "$DRSFS_TREE/lax/wrong" ] || grep -q sorry "$DRSFS_TREE/strict/a" || { echo "wrong is there"; exit 1; }\nexec "%s"\n' "$T/strict-check" >"$T/check" && chmod +x "$T/check"
 echo x >"$M/lax/wrong"
 check "it stays where it is" await 10 eval 'drsfs status --state "$T/state/slave2" | grep -q "wrong is there"'
-check "it agrees to nothing meanwhile" refused 'Operation canceled' put strict/a later
+check "it agrees to nothing that leaves it so" refused 'Operation canceled' put strict/a later
+check "it agrees to what mends it" put strict/a sorry
+check "and shows both" eval 'cluster wait && everywhere strict/a sorry && [ -e "$S2/lax/wrong" ]'
+check "what is wrong as long as the other is there" refused 'Operation canceled' put strict/a later
 check "the directory can be made one-phase without being asked" setfattr -n user.drsfs.publish -v one-phase "$M/strict"
+check "and what is wrong put there" put strict/a later
+check "it stays where it is" await 10 eval 'drsfs status --state "$T/state/slave2" | grep -q "wrong is there"'
 check "and two-phase again" setfattr -n user.drsfs.publish -v two-phase "$M/strict"
 rm "$M/lax/wrong"
 check "what was wrong is mended" cluster wait

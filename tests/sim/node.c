@@ -202,9 +202,16 @@ static bool in_trouble(const struct world *w)
 	return w->options.chaos && w->now < w->faults_end;
 }
 
+static bool is_picky(const struct node *n)
+{
+	return n->world->options.picky || (in_trouble(n->world) && n->index % 4 == 1);
+}
+
 /* The user's own check of a new version, of one phase and of two. */
 static bool check_refuses(struct node *n, enum operation operation)
 {
+	if (is_picky(n) && !slave_user_accepts(&n->user, &n->staged))
+		return true;
 	return in_trouble(n->world) && chance_permille(&n->world->chance, operation == OPERATION_CHECK ? 60 : 20);
 }
 

@@ -209,6 +209,34 @@ static int run_commit(unsigned slaves, unsigned loss_permille, bool print_trace)
 	return cheap ? 0 : 1;
 }
 
+/* R4.2: what no slave's check accepts one phase is mended by a batch, which all of them agree to. */
+static int run_mend(unsigned slaves, unsigned loss_permille, bool print_trace)
+{
+	struct world_options options = { .seed = 1, .slaves = slaves, .loss_permille = loss_permille, .print_trace = print_trace };
+	jmp_buf failed;
+	options.failed = &failed;
+	if (setjmp(failed) != 0) {
+		world_print_trace(&world);
+		world_fini(&world);
+		printf("0 passed, 1 failed\n");
+		return 1;
+	}
+	world_init(&world, &options);
+	run_until_converged(&world);
+	world.options.picky = true;
+	world_publish(&world, 1, true);
+	const struct drs_version refused = world.master.master_user.tree.version;
+	for (time_ms until = world.now + QUIET_MS; world.now < until;)
+		world_step(&world);
+	if (count_showing(&world, &refused) > 0)
+		world_fail(&world, "a slave shows what its check refuses");
+	live_last_batch(&world);
+	printf("%u slaves, loss %u permille: all show the batch that mends what all refused\n", slaves, loss_permille);
+	world_fini(&world);
+	printf("1 passed, 0 failed\n");
+	return 0;
+}
+
 /* R3.4: what one small change costs the master. */
 static int run_fanout(unsigned slaves, unsigned loss_permille, bool print_trace)
 {
@@ -244,7 +272,8 @@ static int usage(void)
 	fputs("usage: sim --seeds FROM COUNT [--slaves N] [--trace] [--plant NAME]\n"
 	      "       sim --plants FROM COUNT\n"
 	      "       sim --fanout SLAVES [--loss PERMILLE] [--trace]\n"
-	      "       sim --commit SLAVES [--loss PERMILLE] [--trace]\n",
+	      "       sim --commit SLAVES [--loss PERMILLE] [--trace]\n"
+	      "       sim --mend SLAVES [--loss PERMILLE] [--trace]\n",
 	      stderr);
 	return 2;
 }
@@ -270,11 +299,12 @@ static bool parse_plant(const char *text)
 
 int main(int argc, char **argv)
 {
-	enum { NOTHING, SEEDS, PLANTED, FANOUT, COMMIT } mode = NOTHING;
+	enum { NOTHING, SEEDS, PLANTED, FANOUT, COMMIT, MEND } mode = NOTHING;
 	static const struct option long_options[] = {
 		{ "seeds", required_argument, NULL, 's' },  { "plants", required_argument, NULL, 'p' }, { "fanout", required_argument, NULL, 'f' },
 		{ "slaves", required_argument, NULL, 'n' }, { "loss", required_argument, NULL, 'l' },   { "plant", required_argument, NULL, 'x' },
-		{ "trace", no_argument, NULL, 't' },        { "commit", required_argument, NULL, 'c' }, { NULL, 0, NULL, 0 },
+		{ "trace", no_argument, NULL, 't' },        { "commit", required_argument, NULL, 'c' }, { "mend", required_argument, NULL, 'm' },
+		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t first = 0, count = 0, slaves = 0, loss = 0;
 	bool print_trace = false, valid = true;
@@ -287,7 +317,8 @@ int main(int argc, char **argv)
 			break;
 		case 'f':
 		case 'c':
-			mode = option == 'f' ? FANOUT : COMMIT;
+		case 'm':
+			mode = option == 'f' ? FANOUT : option == 'c' ? COMMIT : MEND;
 			valid = parse_number(optarg, &slaves);
 			break;
 		case 'n':
@@ -306,13 +337,15 @@ int main(int argc, char **argv)
 			valid = false;
 		}
 	}
-	if (!valid || mode == NOTHING || optind != argc || slaves > 100000 || ((mode == FANOUT || mode == COMMIT) && slaves == 0))
+	if (!valid || mode == NOTHING || optind != argc || slaves > 100000 || (mode >= FANOUT && slaves == 0))
 		return usage();
 	signal(SIGABRT, on_abort);
 	if (mode == SEEDS)
 		return run_seeds(first, count, (unsigned)slaves, print_trace);
 	if (mode == PLANTED)
 		return run_plants(first, count);
+	if (mode == MEND)
+		return run_mend((unsigned)slaves, (unsigned)loss, print_trace);
 	if (mode == COMMIT)
 		return run_commit((unsigned)slaves, (unsigned)loss, print_trace);
 	return run_fanout((unsigned)slaves, (unsigned)loss, print_trace);

@@ -340,6 +340,12 @@ static int make_next(const struct slave_user *u, const struct map_delta *d, stru
 	return 0;
 }
 
+bool slave_user_accepts(const struct slave_user *u, const struct map_delta *d)
+{
+	struct replica next;
+	return make_next(u, d, &next) < 0 || next.map.values[MAP_CHECKED] % MAP_TASTES != MAP_BAD;
+}
+
 int slave_user_apply(struct slave_user *u, const struct map_delta *d)
 {
 	struct replica next;

@@ -15,6 +15,8 @@
 #define MAP_KEYS 48
 #define MAP_CLASSES 4 /* of key k: k % MAP_CLASSES */
 enum map_class { CLASS_EVERYONE, CLASS_RED, CLASS_BLUE, CLASS_SERVER };
+#define MAP_CHECKED 0 /* the key whose value a slave's check may not accept: */
+enum map_checked { MAP_BAD = 1, MAP_GOOD = 2, MAP_TASTES = 3 }; /* by the rest of its division */
 
 enum plant {
 	PLANT_NONE,
@@ -124,6 +126,8 @@ struct slave_user {
 void slave_user_init(struct slave_user *, unsigned index, const char *name, struct scope *ret_clusters);
 void slave_user_crash(struct slave_user *);
 void slave_user_damage(struct slave_user *, uint8_t key);
+/* Would the check accept what the delta makes of the map? */
+bool slave_user_accepts(const struct slave_user *, const struct map_delta *);
 int slave_user_apply(struct slave_user *, const struct map_delta *);
 int slave_user_take(struct slave_user *, const struct drs_version *);
 /* Two phase: the delta of a proposed version becomes 'prepared', which nobody sees; then it is shown, or forgotten. */

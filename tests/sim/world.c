@@ -155,6 +155,8 @@ void world_publish(struct world *w, unsigned changes, bool everyone)
 		return;
 	}
 	make_changes(w, changes, everyone, master_user_set);
+	if (w->options.picky)
+		master_user_set(&n->master_user, MAP_CHECKED, MAP_BAD);
 	struct scope scope;
 	struct map_delta delta;
 	if (!master_user_seal(&n->master_user, &w->history, &scope, &delta))
@@ -203,6 +205,8 @@ void world_batch(struct world *w, bool final)
 	struct map_delta delta;
 	master_user_propose(&n->master_user);
 	make_changes(w, (unsigned)chance_between(&w->chance, 1, 10), final || chance_permille(&w->chance, 600), master_user_propose_set);
+	if (w->options.picky)
+		master_user_propose_set(&n->master_user, MAP_CHECKED, MAP_GOOD);
 	if (!master_user_propose_seal(&n->master_user, &w->history, &job.scope, &delta))
 		world_fail(w, "the master gave a number a second time");
 	if (!final && chance_permille(&w->chance, 10)) { /* proposed, and nobody was asked */

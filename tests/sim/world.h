@@ -20,6 +20,7 @@ struct world_options {
 	unsigned slaves;
 	bool chaos;              /* faults, for some time; false: a network without any */
 	unsigned loss_permille;  /* of datagrams, without chaos */
+	bool picky;              /* every slave has a check that does not accept what is published, but what batches make of it; false: some, in chaos */
 	bool print_trace;
 	jmp_buf *failed;         /* where a checker that fails leaves to */
 };

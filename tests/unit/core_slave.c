@@ -1230,13 +1230,158 @@ Test(check, a_refusal_by_the_other_side_is_no_check, .init = begin_joined, .fini
 	the(ACTION_PULL);
 }
 
-Test(check, who_waits_for_us_to_be_in_sync_is_told_that_a_check_is_in_the_way, .init = begin_check_refused, .fini = end)
+/* Asked to prepare 9 from 8, which the check did not accept: it is fetched from 7. */
+static void begin_mending(void)
+{
+	begin_check_refused();
+	prepare(9, 8);
+	cr_assert(zero(sz, the(ACTION_STAGE)->inline_delta.size), "what came along leads on from 8");
+	unstaged(9);
+}
+
+static void mend_fetched(void)
+{
+	step((struct event){ .kind = EVENT_PULLED, .request = 2 });
+	cr_assert(eq(u64, number(&the(ACTION_CHECK)->version), 9));
+}
+
+static void expect_stuck_again(void)
+{
+	cr_assert(eq(int, status().state, SLAVE_WAITING));
+	cr_assert(eq(int, status().error, -DRS_EREFUSED));
+	cr_assert(eq(u64, own(), 7));
+	cr_assert(zero(sz, count_of(ACTION_PULL)), "there is nothing newer than what was refused");
+}
+
+Test(check, R4_2_what_mends_the_refused_version_is_prepared_from_its_own, .init = begin_mending, .fini = end)
+{
+	cr_assert(the(ACTION_PULL)->proposed);
+	cr_assert(not(the(ACTION_PULL)->complete));
+	struct beat b = beat_of(8);
+	hear(&b);
+	cr_assert(zero(sz, actions.count), "that is known");
+	mend_fetched();
+	checked(9);
+	expect_answer(9, PREPARE_ACK, 0);
+	hear(&b);
+	cr_assert(eq(int, status().state, SLAVE_PREPARED));
+	b = beat_of(9);
+	hear(&b);
+	the(ACTION_COMMIT_PREPARED);
+	durable(9);
+	the(ACTION_REPORT);
+	cr_assert(eq(u64, own(), 9));
+	cr_assert(zero(int, status().error));
+}
+
+Test(check, what_does_not_mend_it_is_a_nak_and_the_next_is_looked_at_again, .init = begin_mending, .fini = end)
+{
+	time_ms due = now + 60000;
+	mend_fetched();
+	failed(-DRS_EREFUSED);
+	the(ACTION_UNPREPARE);
+	expect_answer(9, PREPARE_NAK, -DRS_EREFUSED);
+	expect_stuck_again();
+	prepare(10, 8);
+	the(ACTION_STAGE);
+	unstaged(10);
+	failed(-EIO);
+	expect_answer(10, PREPARE_NAK, -EIO);
+	expect_stuck_again();
+	tick_at(due);
+	cr_assert(not(the(ACTION_PULL)->proposed), "the refused one is tried again when it would have been");
+	pulled();
+	failed(-DRS_EREFUSED);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)), "nobody waits");
+	expect_stuck_again();
+}
+
+Test(check, R4_5_an_abort_of_what_mends_it_leaves_it_waiting, .init = begin_mending, .fini = end)
+{
+	mend_fetched();
+	checked(9);
+	struct beat b = beat_of(8);
+	add_window(&b, 9, NULL, true);
+	hear(&b);
+	the(ACTION_UNPREPARE);
+	expect_stuck_again();
+	prepare(10, 8);
+	unstaged(10);
+	tick_at(now + TIMEOUT + 2000);
+	the(ACTION_UNPREPARE);
+	expect_stuck_again();
+}
+
+Test(check, a_newer_version_ends_the_mending, .init = begin_mending, .fini = end)
+{
+	struct beat b = beat_of(10);
+	hear(&b);
+	the(ACTION_UNPREPARE);
+	cr_assert(not(the(ACTION_PULL)->proposed));
+}
+
+Test(check, a_lost_link_ends_the_fetching_of_what_mends_it, .init = begin_mending, .fini = end)
+{
+	link_down();
+	the(ACTION_PULL_STOP);
+	expect_stuck_again();
+	join(8);
+	cr_assert(zero(sz, count_of(ACTION_PULL)));
+	prepare(9, 8);
+	the(ACTION_STAGE);
+}
+
+Test(check, a_wrong_digest_of_what_mends_it_asks_for_all_of_it_once, .init = begin_mending, .fini = end)
+{
+	step((struct event){ .kind = EVENT_PULLED, .request = 2 });
+	failed(-DRS_EDIGEST);
+	the(ACTION_STAGE);
+	unstaged(9);
+	cr_assert(the(ACTION_PULL)->complete);
+	failed(-EIO);
+	expect_answer(9, PREPARE_NAK, -EIO);
+	cr_assert(the(ACTION_PULL)->complete, "the replica is not what the master had: it heals as soon as it can");
+	cr_assert(not(the(ACTION_PULL)->proposed));
+}
+
+/* It is asked while it looks at the version that the check is about to refuse, or at none newer than it knew of: who asks has to wait no longer for that. */
+Test(check, who_waits_for_us_to_be_in_sync_gets_it_prepared_from_our_own, .init = begin_joined, .fini = end)
 {
 	prepare(9, 8);
 	expect_answer(9, PREPARE_OUT_OF_SYNC, 0);
 	pulled();
 	failed(-DRS_EREFUSED);
-	expect_answer(9, PREPARE_NAK, -DRS_EREFUSED);
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+	cr_assert(eq(u64, number(&the(ACTION_STAGE)->version), 9));
+	unstaged(9);
+	mend_fetched();
+	checked(9);
+	expect_answer(9, PREPARE_ACK, 0);
+}
+
+Test(check, who_waited_and_has_given_up_is_left_alone, .init = begin_joined, .fini = end)
+{
+	prepare(9, 8);
+	pulled();
+	struct beat b = beat_of(8);
+	add_window(&b, 9, NULL, true);
+	hear(&b);
+	failed(-DRS_EREFUSED);
+	cr_assert(zero(sz, count_of(ACTION_STAGE)));
+	cr_assert(zero(sz, count_of(ACTION_ANSWER)));
+	expect_stuck_again();
+}
+
+Test(check, who_asks_from_a_newer_version_than_the_refused_waits_for_that, .init = begin_check_refused, .fini = end)
+{
+	prepare(10, 9);
+	expect_answer(10, PREPARE_OUT_OF_SYNC, 0);
+	cr_assert(not(the(ACTION_PULL)->proposed));
+	pulled();
+	durable(9);
+	the(ACTION_REPORT);
+	prepare(10, 9);
+	cr_assert(eq(sz, the(ACTION_STAGE)->inline_delta.size, 5));
 }
 
 Test(check, what_came_while_it_was_looked_at_is_tried_at_once, .init = begin_joined, .fini = end)

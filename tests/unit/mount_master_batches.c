@@ -2,8 +2,10 @@
  * Batches on the master's mount (R4): views of their own, kept over a restart, committed as one version, merged or refused; what the live tree may do
  * meanwhile.
  */
+#include <poll.h>
 #include <semaphore.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 
 #include "tests/unit/mount_master_fixture.h"
@@ -240,6 +242,45 @@ Test(batches, abort_leaves_nothing, .timeout = 30)
 	cr_expect(eq(int, commit_batch(&f, id), -ENOENT));
 	cr_expect(eq(int, shell(&f, "test ! -e linux && test ! -e %s", view), 0));
 	expect_list(&f, "");
+	FIXTURE_END(f);
+}
+
+/* A call that comes between the mount's thread having looked for calls and its look at the kernel. */
+static struct {
+	struct master_mount *_Atomic mount; /* of which thread; NULL: it has come */
+	atomic_bool posted, run, slept_over;
+} between;
+
+static void run_between(struct master_mount *m, void *user)
+{
+	(void)m, (void)user;
+	atomic_store(&between.run, true);
+}
+
+/* Stands before the C library's. */
+int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+{
+	bool sleeps = !timeout || timeout->tv_sec || timeout->tv_nsec;
+	struct timespec left = timeout ? *timeout : (struct timespec){ 0 };
+	struct master_mount *m = sleeps ? NULL : atomic_exchange(&between.mount, NULL);
+	if (m)
+		atomic_store(&between.posted, master_mount_call(m, run_between, NULL) == 0);
+	int got = (int)syscall(SYS_ppoll, fds, count, timeout ? &left : NULL, mask, sizeof(uint64_t));
+	if (sleeps && got == 0 && atomic_load(&between.posted) && !atomic_load(&between.run))
+		atomic_store(&between.slept_over, true);
+	return got;
+}
+
+Test(batches, a_call_is_not_slept_over, .timeout = 30)
+{
+	FIXTURE(f);
+	uint32_t id;
+	begin(&f, "", &id);
+	atomic_store(&between.mount, f.mount);
+	expect_list(&f, "1  mounted\n"); /* to be awake for */
+	while (!atomic_load(&between.run))
+		usleep(1000);
+	cr_expect(not(atomic_load(&between.slept_over)), "it waited until something else was due");
 	FIXTURE_END(f);
 }
 

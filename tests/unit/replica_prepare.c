@@ -688,6 +688,54 @@ Test(prepare, a_refused_version_is_left_for_a_newer_one)
 	same_as_master();
 }
 
+static void fetch_batch(const struct batch_info *batch)
+{
+	struct drs_version to = fs_version_of(batch->proposed);
+	struct buffer opening = BUFFER_INIT;
+	struct delta_source *source;
+
+	fails(listener.prepare(replica, &to, (struct slice){ NULL, 0 }), 0);
+	must(listener.pull_open(replica, false, &opening), "pull_open");
+	must(batch_source_open(master.store, batch->proposed, buffer_slice(&opening), &source), "batch_source_open");
+	while (!listener.pull_ready(replica))
+		must(feed(source), "feed");
+	delta_source_close(source);
+	buffer_fini(&opening);
+	fails(listener.prepare_check(replica, &to), -EINPROGRESS);
+}
+
+/* R4.2: what the check is shown is the tree with both, and what comes before it is the version that is shown. */
+Test(prepare, what_may_mend_a_refused_version_is_staged_on_top_of_what_is_shown)
+{
+	struct buffer delta = BUFFER_INIT;
+	struct drs_version led_to;
+	struct batch_info batch;
+
+	begin_checked();
+	version_t before = current();
+	next_version("bad");
+	seen.known = master.at;
+	fails(pull_up_to_commit(&led_to), -EINPROGRESS);
+	replica_checked(replica, -DRS_EREFUSED, "no");
+	listener.pull_close(replica);
+	propose_batch("value", 5, &batch, &delta);
+	fetch_batch(&batch);
+	cr_assert(eq(u64, seen.version, batch.proposed));
+	cr_assert(eq(u64, seen.shown, before));
+	listener.prepare_abort(replica);
+	cr_assert(ne(ptr, strstr(replica_trouble(replica), "is refused by the check"), NULL), "it still is");
+	fetch_batch(&batch);
+	replica_checked(replica, 0, "");
+	cr_assert(eq(u64, replica_prepared(replica), batch.proposed));
+	says("f", "one");
+	decide(&batch, true);
+	fails(listener.prepare_commit(replica, &led_to), 0);
+	cr_assert(eq(u64, fs_version_number(&led_to), batch.proposed));
+	says("f", "bad");
+	same_as_master();
+	buffer_fini(&delta);
+}
+
 Test(prepare, what_is_there_already_is_not_checked)
 {
 	struct drs_version led_to;

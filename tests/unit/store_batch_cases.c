@@ -695,16 +695,14 @@ static int open_source(version_t to, bool complete, struct delta_source **ret_so
 	return error;
 }
 
-Test(store_batch_cases, a_proposals_source_is_for_who_has_the_version_before)
+Test(store_batch_cases, a_proposals_source_ends_with_the_decision)
 {
 	struct delta_source *source;
 	struct batch_info info = propose(batch_with_change("two"));
-	cr_expect_eq(open_source(info.proposed, false, &source), -DRS_EHORIZON, "the slave has nothing yet");
 	ok(pull(master, &slave, false));
 	cr_expect_eq(current_of(slave), info.base, "no pull brings a proposal (R3.5)");
 	cr_expect_eq(open_source(info.proposed + 1, false, &source), -DRS_EHORIZON);
 	cr_expect_eq(open_source(0, false, &source), -DRS_EHORIZON);
-	cr_expect_eq(open_source(info.proposed, true, &source), -DRS_EHORIZON);
 	cr_expect_eq(batch_source_open(master, info.proposed, text("nonsense"), &source), -DRS_EPROTOCOL);
 	struct opening o = { .current = 1 };
 	struct buffer foreign = BUFFER_INIT;
@@ -722,19 +720,25 @@ Test(store_batch_cases, a_proposals_source_is_for_who_has_the_version_before)
 	buffer_fini(&frame);
 }
 
-/* A batch of some frames: attributes of /a/f that are a kilobyte each. */
-static uint32_t large_batch(int count)
+/* Attributes of /a/f, a kilobyte each if they are not very many. */
+static void put_attributes(struct txn *txn, version_t at, int first, int count)
 {
 	uint8_t value[1000];
-	struct txn *txn = begin_write(master);
-	uint32_t id = begin_in(txn, "").id;
-	memset(value, 'v', sizeof(value));
-	for (int i = 0; i < count; i++) {
+	memset(value, at < VERSION_DRAFT_FIRST ? 'l' : 'v', sizeof(value));
+	for (int i = first; i < first + count; i++) {
 		char name[24];
 		int size = snprintf(name, sizeof(name), "user.%05d", i);
 		struct record_key key = record_key_xattr(FILE_F, name, (size_t)size);
-		ok(record_put(txn, batch_draft(id), &key, slice_of(value, count > 5000 ? 1 : sizeof(value))));
+		ok(record_put(txn, at, &key, slice_of(value, count > 5000 ? 1 : sizeof(value))));
 	}
+}
+
+/* A batch of some frames. */
+static uint32_t large_batch(int count)
+{
+	struct txn *txn = begin_write(master);
+	uint32_t id = begin_in(txn, "").id;
+	put_attributes(txn, batch_draft(id), 0, count);
 	ok(txn_commit(txn));
 	return id;
 }
@@ -791,6 +795,84 @@ Test(store_batch_cases, an_interrupted_proposal_goes_on_where_it_was)
 	ok(talk_commit(&t));
 	talk_close(&t);
 	verify_clean(slave);
+}
+
+/* Stage the proposal, interrupted after every 'frames', and commit it, as a slave does that has waited at an older version. */
+static int take_proposal(const struct batch_info *info, bool complete, int frames)
+{
+	struct talk t = { .master = master, .slave = &slave, .proposed = info->proposed, .complete = complete };
+	int carried = 0;
+	talk_open(&t);
+	for (int frame = 1; ok(talk_step(&t)) == 1; frame++) {
+		if (frame % frames)
+			continue;
+		carried += t.carried;
+		talk_close(&t);
+		store_close(slave);
+		slave = open_in(temp_root, "slave", STORE_SLAVE);
+		t.carried = 0;
+		talk_open(&t);
+	}
+	carried += t.carried;
+	commit(info->id);
+	ok(talk_commit(&t));
+	talk_close(&t);
+	struct store_state m = state_of(master), s = state_of(slave);
+	cr_expect(m.current == s.current && m.digest.lo == s.digest.lo && m.nodes == s.nodes);
+	verify_clean(slave);
+	return carried;
+}
+
+static void two_versions_more(void)
+{
+	LIVE(put_node(txn, at, FILE_F, file_node(at, "live")); put_node(txn, at, 20, file_node(at, "new")); put_node(txn, at, 21, file_node(at, "newer"));
+	     put_name(txn, at, DIR_B, "new", 20, DT_REG); put_name(txn, at, DIR_B, "newer", 21, DT_REG));
+	LIVE(delete_key(txn, at, name_of(txn, DIR_B, "newer")); delete_key(txn, at, record_key_node(21)); put_node(txn, at, 20, file_node(at, "newest")));
+}
+
+/* R4.2: who waits at an older version, since a check of his did not accept what came after, gets the proposal from there. */
+Test(store_batch_cases, a_proposal_may_be_had_from_an_older_version)
+{
+	ok(pull(master, &slave, false));
+	two_versions_more();
+	struct batch_info info = propose(batch_with_change("two"));
+	cr_expect_eq(take_proposal(&info, false, 100), 1, "all of it in one frame, what the batch has changed once");
+	struct txn *txn = begin_read(slave);
+	cr_expect_eq(node_in(txn, (struct view){ .version = info.proposed }, FILE_F).size, strlen("two"));
+	cr_expect_eq(node_in(txn, (struct view){ .version = info.proposed }, 20).size, strlen("newest"));
+	txn_abort(txn);
+}
+
+Test(store_batch_cases, interrupted_between_what_lies_before_and_the_proposal_it_goes_on)
+{
+	ok(pull(master, &slave, false));
+	LIVE(put_attributes(txn, at, 0, 1000));
+	LIVE(put_attributes(txn, at, 500, 1000));
+	struct txn *txn = begin_write(master);
+	uint32_t id = begin_in(txn, "").id;
+	put_attributes(txn, batch_draft(id), 250, 1000);
+	ok(txn_commit(txn));
+	struct batch_info info = propose(id);
+	cr_expect_leq(take_proposal(&info, false, 3), 9, "1.5 MB in frames of 256 KiB, one that ends early: none twice");
+}
+
+/* Where no delta leads from: the horizon has passed it, it has nothing, or is to heal. */
+Test(store_batch_cases, a_proposal_may_be_had_as_a_complete_copy)
+{
+	struct batch_info info = propose(batch_with_change("two"));
+	take_proposal(&info, false, 3);
+	two_versions_more();
+	uint32_t id = large_batch(1000);
+	info = propose(id);
+	cr_expect_leq(take_proposal(&info, true, 3), 6);
+	two_versions_more();
+	struct txn *txn = begin_write(master);
+	bool done = false;
+	while (!done)
+		ok(retire_step(txn, txn_state(txn)->current, 1000, NULL, NULL, &done));
+	ok(txn_commit(txn));
+	info = propose(batch_with_change("three"));
+	take_proposal(&info, false, 3);
 }
 
 Test(store_batch_cases, an_aborted_number_is_not_resumed)
