@@ -21,8 +21,8 @@
 #include "drsfs/mountpoint.h"
 #include "slave/serve.h"
 
-#define THREADS_MAX 8
-#define READ_AHEAD_KIB 1024
+#define THREADS 8 /* more than processors: they wait for the disk */
+#define READ_AHEAD_KIB_MIN 2048
 
 extern char **environ;
 
@@ -38,14 +38,6 @@ static char *mount_arguments(const struct slave_mount_options *o)
 		     geteuid() == 0 ? ",dev,suid" : "", o->allow_other ? ",allow_other" : "", *more ? "," : "", more) < 0)
 		return NULL;
 	return text;
-}
-
-static unsigned threads_count(const struct slave_mount_options *o)
-{
-	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned count = o->threads ? o->threads : processors > 0 ? (unsigned)processors : 1;
-
-	return count < THREADS_MAX ? count : THREADS_MAX;
 }
 
 static int new_reader(struct store *store, struct txn **ret_txn)
@@ -66,6 +58,8 @@ static int new_servers(struct slave_mount *m, unsigned count)
 	for (unsigned i = 0; i < count; i++) {
 		m->servers[i].mount = m;
 		int error = new_reader(m->store, &m->servers[i].txn);
+		if (error == 0)
+			error = loader_new(m->store, &m->servers[i].loader);
 		if (error < 0)
 			return error;
 	}
@@ -95,7 +89,7 @@ static int build(struct slave_mount *m, const struct slave_mount_options *o)
 	if (error == 0)
 		error = new_reader(m->store, &m->flip_txn);
 	if (error == 0)
-		error = new_servers(m, threads_count(o));
+		error = new_servers(m, o->threads ? o->threads : THREADS);
 	if (error == 0 && o->inotify && !o->version)
 		error = echo_new(m, &m->echo);
 	return error;
@@ -132,6 +126,7 @@ void slave_mount_free(struct slave_mount *m)
 	echo_free(m->echo);
 	for (unsigned i = 0; i < m->servers_count; i++) {
 		txn_abort(m->servers[i].txn);
+		loader_free(m->servers[i].loader);
 		buffer_fini(&m->servers[i].reply);
 		free(m->servers[i].request.mem);
 	}
@@ -209,19 +204,47 @@ static void stop_servers(struct slave_mount *m)
 
 /* ---- the place to mount on */
 
-/* The kernel reads 128 KiB ahead on its own account; more is for root to say. Best effort. */
-static void raise_read_ahead(const char *mountpoint)
+static int open_read_ahead(const char *format, dev_t device, int flags)
 {
 	char path[64];
+
+	snprintf(path, sizeof(path), format, major(device), minor(device));
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* What is read ahead of other files on the store's disk; it may be a partition. */
+static int disk_read_ahead_kib(const struct slave_mount *m)
+{
+	char text[16] = "";
 	struct stat s;
 
-	if (stat(mountpoint, &s) < 0)
+	if (stat(store_dir(m->store), &s) < 0)
+		return 0;
+	int fd = open_read_ahead("/sys/class/bdi/%u:%u/read_ahead_kb", s.st_dev, O_RDONLY);
+	if (fd < 0)
+		fd = open_read_ahead("/sys/dev/block/%u:%u/../queue/read_ahead_kb", s.st_dev, O_RDONLY);
+	if (fd < 0)
+		return 0;
+	ssize_t size = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	return size > 0 ? atoi(text) : 0;
+}
+
+/*
+ * The kernel reads 128 KiB ahead on its own account; more is for root to say. As on the disk, so that it is asked for as much as it likes; not less than
+ * keeps several threads busy. Best effort.
+ */
+static void raise_read_ahead(const struct slave_mount *m)
+{
+	int kib = disk_read_ahead_kib(m);
+	struct stat s;
+
+	if (stat(m->mountpoint, &s) < 0)
 		return;
-	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(s.st_dev), minor(s.st_dev));
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int fd = open_read_ahead("/sys/class/bdi/%u:%u/read_ahead_kb", s.st_dev, O_WRONLY);
 	if (fd < 0)
 		return;
-	if (dprintf(fd, "%d\n", READ_AHEAD_KIB) < 0)
+	if (dprintf(fd, "%d\n", kib > READ_AHEAD_KIB_MIN ? kib : READ_AHEAD_KIB_MIN) < 0)
 		errno = 0;
 	close(fd);
 }
@@ -284,7 +307,7 @@ int slave_mount_start(struct slave_mount *m)
 		slave_mount_stop(m);
 		return error;
 	}
-	raise_read_ahead(m->mountpoint); /* is answered by the threads: the mount works */
+	raise_read_ahead(m); /* is answered by the threads: the mount works */
 	start_echo(m);
 	return 0;
 }

@@ -20,7 +20,7 @@ struct slave_mount_options {
 	bool allow_other;
 	bool inotify; /* watchers are told what flips change (F5, echo.h), if the kernel lets us */
 	version_t version; /* shown all the time, also one that is staged only; 0: the current one, followed by flips */
-	unsigned threads; /* 0: as many as there are processors, at most 8 */
+	unsigned threads; /* 0: 8, so that some answer while others wait for the disk */
 };
 
 struct slave_mount;

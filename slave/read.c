@@ -1,7 +1,7 @@
 /*
- * Reading content. The pieces of a file go from the store's pages to the kernel in one writev, without a copy in between; a file
- * made of too many small pieces for that is copied together first. Never less than asked for, unless the file ends: the kernel
- * would take it for the end.
+ * Reading content. The pieces of a file go from the store's pages, or from where they were read from disk, to the kernel in one
+ * writev, without a copy in between; a file made of too many small pieces for that is copied together first. Never less than asked
+ * for, unless the file ends: the kernel would take it for the end.
  */
 #include <errno.h>
 #include <limits.h>
@@ -65,8 +65,10 @@ static int collect(struct visit *v, node_id id, uint64_t offset, size_t size, st
 
 	pieces->count = 0;
 	int error = visit_node(v, id, &node, NULL);
-	if (error == 0)
-		error = content_read(v->txn, &node, offset, size, add_piece, pieces);
+	if (error < 0)
+		return error;
+	visit_leave_gate(v);
+	error = loader_read(v->server->loader, v->txn, &node, offset, size, add_piece, pieces);
 	if (error == 1)
 		error = copy_together(v, &node, offset, size, pieces);
 	return error == -ENOENT ? -DRS_ECORRUPT : error; /* a chunk that is not there */

@@ -32,6 +32,7 @@ int visit_begin(struct visit *v, fuse_req_t request)
 		.mount = m,
 		.server = server_self,
 		.view = { .version = m->shown },
+		.gated = true,
 		.cautious = m->flipping,
 		.timeout = m->flipping ? 0 : TIMEOUT_UNLIMITED,
 	};
@@ -41,11 +42,18 @@ int visit_begin(struct visit *v, fuse_req_t request)
 	return error;
 }
 
+void visit_leave_gate(struct visit *v)
+{
+	pthread_rwlock_unlock(&v->mount->gate);
+	v->gated = false;
+}
+
 void visit_end(struct visit *v)
 {
 	if (v->txn)
 		txn_park(v->txn);
-	pthread_rwlock_unlock(&v->mount->gate);
+	if (v->gated)
+		visit_leave_gate(v);
 }
 
 static void reply_error(fuse_req_t request, int error)

@@ -5,7 +5,8 @@
  *
  * Every request is a visit: from its beginning to its reply it holds the gate for reading and has a read transaction on the
  * thread's own reader. Visits never wait for the kernel, so the gate is always soon free for the flip, which passes it for
- * writing twice: once to make answers cautious (timeout 0), once to move the version that is shown.
+ * writing twice: once to make answers cautious (timeout 0), once to move the version that is shown. Reads leave the gate as soon
+ * as they know which content it is: that stays the same, and the disk may take its time.
  */
 #ifndef SLAVE_SERVE_H
 #define SLAVE_SERVE_H
@@ -19,6 +20,7 @@
 #include "slave/echo.h"
 #include "slave/mount.h"
 #include "slave/nodes.h"
+#include "store/loader.h"
 #include "store/node.h"
 #include "store/record.h"
 
@@ -57,6 +59,7 @@ struct server {
 	pthread_t thread;
 	struct txn *txn;
 	struct fuse_buf request;
+	struct loader *loader;
 	struct buffer reply;           /* for answers that are put together */
 };
 
@@ -66,12 +69,15 @@ struct visit {
 	struct server *server;
 	struct txn *txn;
 	struct view view;              /* what is shown */
+	bool gated;                    /* holds the gate */
 	bool cautious;                 /* a flip is going on: this may be about to change */
 	double timeout;                /* how long the kernel may keep the answer, in seconds */
 };
 
 int visit_begin(struct visit *, fuse_req_t); /* to be ended also after an error */
 void visit_end(struct visit *);
+/* What is answered from here on is true in every version: leave the gate, so that no flip waits for the disk. */
+void visit_leave_gate(struct visit *);
 
 /* The node behind an id that the kernel holds, as it was when it had this content; 'ret_view' (may be NULL) shows it. -ESTALE: gone. */
 int visit_node(struct visit *, node_id, struct node *ret_node, struct view *ret_view);

@@ -268,30 +268,45 @@ int chunk_put(struct txn *txn, bool list, struct slice bytes, struct chunk_id *r
 
 /* --- reading */
 
-int chunk_any(struct txn *txn, const struct chunk_id *id, bool *ret_list, struct slice *ret_bytes)
+int chunk_place(struct txn *txn, const struct chunk_id *id, struct slice *ret_place)
 {
-	struct slice value;
-	int error = get(txn, ROW_CHUNK, id, &value);
-	if (error)
-		return error;
-	if (value.size < 2 || *(const uint8_t *)value.data > CHUNK_LIST)
+	return get(txn, ROW_CHUNK, id, ret_place);
+}
+
+static int take_apart(struct slice place, bool *ret_list, struct slice *ret_bytes)
+{
+	if (place.size < 2 || *(const uint8_t *)place.data > CHUNK_LIST)
 		return -DRS_ECORRUPT;
-	*ret_list = *(const uint8_t *)value.data == CHUNK_LIST;
-	*ret_bytes = slice_of((const uint8_t *)value.data + 1, value.size - 1);
+	*ret_list = *(const uint8_t *)place.data == CHUNK_LIST;
+	*ret_bytes = slice_of((const uint8_t *)place.data + 1, place.size - 1);
 	return 0;
 }
 
-int chunk_get(struct txn *txn, const struct chunk_id *id, bool list, struct slice *ret_bytes)
+int chunk_any(struct txn *txn, const struct chunk_id *id, bool *ret_list, struct slice *ret_bytes)
+{
+	struct slice place;
+	int error = chunk_place(txn, id, &place);
+	return error ? error : take_apart(place, ret_list, ret_bytes);
+}
+
+int chunk_open(struct slice place, bool list, struct slice *ret_bytes)
 {
 	bool is_list;
 	struct slice bytes;
-	int error = chunk_any(txn, id, &is_list, &bytes);
+	int error = take_apart(place, &is_list, &bytes);
 	if (error)
 		return error;
 	if (is_list != list)
 		return -DRS_ECORRUPT;
 	*ret_bytes = bytes;
 	return 0;
+}
+
+int chunk_get(struct txn *txn, const struct chunk_id *id, bool list, struct slice *ret_bytes)
+{
+	struct slice place;
+	int error = chunk_place(txn, id, &place);
+	return error ? error : chunk_open(place, list, ret_bytes);
 }
 
 int chunk_check(struct txn *txn, const struct chunk_id *id, bool list, struct slice *ret_bytes)

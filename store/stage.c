@@ -18,6 +18,7 @@
 
 #include "store/frame.h"
 #include "store/internal.h"
+#include "store/wants.h"
 
 #define ASK_BELOW (FRAME_OUTSTANDING_MAX - FRAME_WANTS_MAX) /* ask for more while so few are under way */
 #define DROP_STEP 10000
@@ -31,9 +32,7 @@ struct stage {
 	bool again;                 /* the last frame stopped on the way */
 	bool done_said;
 	uint64_t records, bytes;    /* that came in this conversation */
-	size_t outstanding;         /* chunks asked for and not here yet */
-	bool asking;                /* 'asked' says where asking goes on */
-	struct chunk_id asked;
+	struct wants wants;
 };
 
 int stage_new(struct store *store, struct stage **ret_stage)
@@ -48,6 +47,9 @@ int stage_new(struct store *store, struct stage **ret_stage)
 
 void stage_free(struct stage *stage)
 {
+	if (!stage)
+		return;
+	wants_fini(&stage->wants);
 	free(stage);
 }
 
@@ -328,6 +330,19 @@ static int put_changed(struct txn *txn, const struct run_record *record)
 	return error == -ENOENT ? 0 : error; /* made and deleted in between: never was here */
 }
 
+static int want_content(struct stage *stage, struct txn *txn, const struct run_record *record)
+{
+	struct buffer ids = BUFFER_INIT;
+	struct slice entries;
+	int error = record_entries(&record->key, record->value, &entries);
+	if (!error)
+		error = wants_of_entries(txn, entries, &ids);
+	if (!error)
+		wants_add(&stage->wants, buffer_slice(&ids), false);
+	buffer_fini(&ids);
+	return error;
+}
+
 static int put_records(struct stage *stage, struct txn *txn, struct run_reader run, struct own *own, struct record_key *last)
 {
 	struct run_record record;
@@ -336,6 +351,8 @@ static int put_records(struct stage *stage, struct txn *txn, struct run_reader r
 		if (stage->again && compare_keys(&record.key, last) <= 0)
 			continue; /* put when the frame was fed before */
 		int error = own ? put_complete(own, &record, last) : put_changed(txn, &record);
+		if (!error && record.live)
+			error = want_content(stage, txn, &record);
 		if (error)
 			return error;
 		stage->records++;
@@ -431,8 +448,27 @@ static int check_chunks(const struct stage *stage, struct txn *txn, struct reade
 			return -DRS_EPROTOCOL;
 		if (list && entries_check(bytes) != 0)
 			return -DRS_EPROTOCOL;
-		if (++count > stage->outstanding)
+		if (++count > stage->wants.asked_count)
 			return -DRS_EPROTOCOL;
+	}
+	return more;
+}
+
+/* 'ids': what the lists among them want. */
+static int put_chunks(struct stage *stage, struct txn *txn, struct reader r, struct buffer *ids)
+{
+	struct slice bytes;
+	struct chunk_id id;
+	bool list;
+	int more;
+	while ((more = chunk_next(&r, &list, &bytes)) == 1) {
+		int error = chunk_put(txn, list, bytes, &id);
+		if (!error && list)
+			error = wants_of_entries(txn, bytes, ids);
+		if (error)
+			return error;
+		wants_answered(&stage->wants);
+		stage->bytes += bytes.size;
 	}
 	return more;
 }
@@ -440,20 +476,14 @@ static int check_chunks(const struct stage *stage, struct txn *txn, struct reade
 static int feed_chunks(struct stage *stage, struct txn *txn, struct slice frame)
 {
 	struct reader r = reader_of(slice_of((const uint8_t *)frame.data + 1, frame.size - 1));
-	struct slice bytes;
-	struct chunk_id id;
-	bool list;
-	int more = check_chunks(stage, txn, r);
-	if (more)
-		return more;
-	while ((more = chunk_next(&r, &list, &bytes)) == 1) {
-		int error = chunk_put(txn, list, bytes, &id);
-		if (error)
-			return error;
-		stage->outstanding--;
-		stage->bytes += bytes.size;
-	}
-	return more;
+	struct buffer ids = BUFFER_INIT;
+	int error = check_chunks(stage, txn, r);
+	if (!error)
+		error = put_chunks(stage, txn, r, &ids);
+	if (!error)
+		wants_add(&stage->wants, buffer_slice(&ids), true);
+	buffer_fini(&ids);
+	return error;
 }
 
 int stage_feed(struct stage *stage, struct txn *txn, struct slice frame)
@@ -476,17 +506,11 @@ int stage_feed(struct stage *stage, struct txn *txn, struct slice frame)
 static int ask(struct stage *stage, struct txn *txn, struct buffer *frame)
 {
 	struct chunk_id ids[FRAME_WANTS_MAX];
-	if (stage->outstanding > ASK_BELOW)
+	if (stage->wants.asked_count > ASK_BELOW)
 		return 0;
-	int count = chunk_wants(txn, stage->asking ? &stage->asked : NULL, ids, FRAME_WANTS_MAX);
-	/* Through once: what is wanted before that place came since. It is asked for when no old answer is under way any more. */
-	if (count == 0 && stage->asking && !stage->outstanding)
-		count = chunk_wants(txn, NULL, ids, FRAME_WANTS_MAX);
+	int count = wants_take(&stage->wants, txn, ids, FRAME_WANTS_MAX);
 	if (count <= 0)
 		return count;
-	stage->asking = true;
-	stage->asked = ids[count - 1];
-	stage->outstanding += (size_t)count;
 	buffer_add_u8(frame, FRAME_WANTS);
 	buffer_add(frame, ids, (size_t)count * sizeof(ids[0]));
 	return frame->failed ? -ENOMEM : 1;
@@ -559,6 +583,6 @@ void stage_progress(const struct stage *stage, struct stage_progress *ret_progre
 		.records = stage->records,
 		.records_total = begin->records,
 		.bytes = stage->bytes,
-		.chunks_wanted = stage->outstanding,
+		.chunks_wanted = stage->wants.asked_count,
 	};
 }

@@ -38,10 +38,10 @@ perl -e '
 	}' "$T" >"$T/shown" 2>/dev/null &
 extra_pids+=($!)
 
-dead() { # a process: gone, or a zombie that nobody has waited for
+dead() { # a process: gone, or a zombie that nobody has waited for; but not while another of its threads still ends, with its lock on the state
 	local state
 	state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null)
-	[ -z "$state" ] || [ "$state" = Z ]
+	[ -z "$state" ] || { [ "$state" = Z ] && [ "$(find "/proc/$1/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)" -le 1 ]; }
 }
 died_at() { # 'victim' has ended, and by the point: it says so
 	dead "$victim_pid" && grep -qF "fault point $point: killed" "$T/log/$victim"

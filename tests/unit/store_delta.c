@@ -2,6 +2,7 @@
  * Conversations between stores: interruption at every frame, complete copies, versions that go away meanwhile, replicas that differ, and
  * bytes that no source or stage would send. (R1.3, R1.4, R3.2, R7.2, F8)
  */
+#include "store/content.h"
 #include "store_lib.h"
 
 static struct store *master, *slave;
@@ -127,6 +128,70 @@ static int pull_frame_by_frame(bool complete)
 		if (ready)
 			return conversations;
 	}
+}
+
+/* A large file of which no two runs are alike. */
+static void put_large_file(struct txn *txn, ino_id ino, size_t size)
+{
+	static uint8_t block[1 << 20];
+	struct node n = { .mode = S_IFREG | 0644, .nlink = 1, .content_version = version_begin(txn) };
+	struct buffer storage = BUFFER_INIT, bytes = BUFFER_INIT;
+	struct record_key key = record_key_node(ino);
+	struct content_edit *edit;
+	uint64_t random = 88172645463325252;
+	ok(content_edit_new(&n, &edit));
+	for (size_t at = 0; at < size; at += sizeof(block)) {
+		for (size_t i = 0; i < sizeof(block); i++) {
+			random = random * 6364136223846793005 + 1442695040888963407;
+			block[i] = (uint8_t)(random >> 56);
+		}
+		ok(content_edit_write(edit, txn, at, block, sizeof(block)));
+	}
+	ok(content_edit_save(edit, txn, &n, &storage));
+	node_encode(&n, &bytes);
+	ok(record_put(txn, n.content_version, &key, buffer_slice(&bytes)));
+	content_edit_free(edit);
+	buffer_fini(&storage);
+	buffer_fini(&bytes);
+}
+
+struct order {
+	const uint8_t *last;
+	unsigned pieces, backwards;
+};
+
+static int note_order(void *user, const void *data, size_t size)
+{
+	struct order *order = user;
+	(void)size;
+	order->backwards += (const uint8_t *)data < order->last;
+	order->pieces++;
+	order->last = data;
+	return 0;
+}
+
+Test(store_delta, a_file_lies_on_the_slaves_disk_in_its_order)
+{
+	struct record_key key = record_key_node(2);
+	struct version_info info;
+	struct order order = { 0 };
+	struct slice value;
+	struct node n;
+	make_round(0);
+	struct txn *txn = begin_write(master);
+	put_large_file(txn, 2, 24 << 20);
+	ok(version_seal(txn, 1, "", &info));
+	ok(txn_commit(txn));
+	ok(pull(master, &slave, false));
+	check_same();
+
+	txn = begin_read(slave);
+	ok(record_get(txn, (struct view){ .version = info.version }, &key, &value, NULL));
+	ok(node_decode(value, &n));
+	ok(content_read(txn, &n, 0, 24 << 20, note_order, &order));
+	cr_expect_gt(order.pieces, 400);
+	cr_expect_lt(order.backwards, 20);
+	txn_abort(txn);
 }
 
 Test(store_delta, an_interrupted_delta_goes_on_where_it_was)
