@@ -466,7 +466,8 @@ Test(names, and_paths_may_be_as_long_as_elsewhere)
 		path[size += 1 + NAME_MAX] = 0;
 		cr_assert(eq(int, mkdir(path, 0755), 0));
 	}
-	snprintf(longest, sizeof(longest), "%s/", path);
+	memcpy(longest, path, size);
+	longest[size] = '/';
 	memset(longest + size + 1, 'f', PATH_MAX - 1 - size - 1);
 	longest[PATH_MAX - 1] = 0;
 	int fd = open(longest, O_CREAT | O_RDWR, 0644);
