@@ -161,7 +161,7 @@ static int open_view(struct master_mount *m, const struct batch_info *info, batc
 		free(o);
 		return ret;
 	}
-	serve_send(m, &o->errand);
+	serve_send(m, &m->helper, &o->errand);
 	return 0;
 }
 
@@ -218,6 +218,9 @@ static void close_now(struct tree *t)
 {
 	struct master_mount *m = t->mount;
 	struct tree **at = &m->batches;
+	t->close_waits = t->dirty;
+	if (t->close_waits) /* its writes must be taken */
+		return;
 	while (*at != t)
 		at = &(*at)->next;
 	*at = t->next;
@@ -226,7 +229,13 @@ static void close_now(struct tree *t)
 		serve_commit(m); /* those who wait may be this one's */
 	serve_undefer(t);
 	t->errand = (struct errand){ .there = closing_there, .back = closing_back };
-	serve_send(m, &t->errand);
+	serve_send(m, &m->helper, &t->errand);
+}
+
+void batches_close_waiting(struct tree *t)
+{
+	if (t->close_waits && !t->dirty)
+		close_now(t);
 }
 
 static void flushing_there(struct errand *errand)
@@ -255,7 +264,7 @@ void batches_close(struct tree *t, bool flush, void (*closed)(struct master_moun
 		return;
 	}
 	t->errand = (struct errand){ .there = flushing_there, .back = flushing_back };
-	serve_send(t->mount, &t->errand);
+	serve_send(t->mount, &t->mount->helper, &t->errand);
 }
 
 void batches_end(struct master_mount *m)
@@ -467,5 +476,5 @@ void batches_diff(struct master_mount *m, uint32_t id, batch_diffed *done, void 
 		return;
 	}
 	*d = (struct diffing){ .errand = { .there = diffing_there, .back = diffing_back }, .id = id, .done = done, .user = user };
-	serve_send(m, &d->errand);
+	serve_send(m, &m->helper, &d->errand);
 }

@@ -210,5 +210,5 @@ void notices_send(struct tree *t, struct buffer *notices, fuse_req_t then, int e
 	*telling = (struct telling){ .errand = { .there = telling_there, .back = telling_back }, .session = t->session, .notices = *notices,
 				     .then = then, .error = error };
 	*notices = BUFFER_INIT;
-	serve_send(t->mount, &telling->errand);
+	serve_send(t->mount, &t->mount->helper, &telling->errand);
 }

@@ -10,6 +10,7 @@ struct look {
 	struct errand errand;
 	struct handle *handle; /* NULL: it has gone */
 	bool done;
+	dev_t device;
 	ino_id ino;
 	pid_t closer, opener;  /* a thread; a process */
 	pid_t closing;         /* the closer's process */
@@ -20,8 +21,8 @@ static void look_there(struct errand *errand)
 {
 	struct look *look = (struct look *)errand;
 	look->closing = descriptors_process(look->closer);
-	look->left = descriptors_count(look->closer, look->ino);
-	look->opener_left = look->closing == look->opener ? look->left : descriptors_count(look->opener, look->ino);
+	look->left = descriptors_count(look->closer, look->device, look->ino);
+	look->opener_left = look->closing == look->opener ? look->left : descriptors_count(look->opener, look->device, look->ino);
 }
 
 static void look_back(struct errand *errand)
@@ -39,8 +40,9 @@ static struct look *look_begin(struct tree *t, struct handle *h, pid_t closer)
 	struct look *look = malloc(sizeof(*look));
 	if (!look)
 		return NULL;
-	*look = (struct look){ .errand = { .there = look_there, .back = look_back }, .handle = h, .ino = h->draft->ino, .closer = closer, .opener = h->opener };
-	serve_send(t->mount, &look->errand);
+	*look = (struct look){ .errand = { .there = look_there, .back = look_back }, .handle = h, .device = t->device, .ino = h->draft->ino,
+			       .closer = closer, .opener = h->opener };
+	serve_send(t->mount, &t->mount->helper, &look->errand);
 	return look;
 }
 

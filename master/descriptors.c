@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define DESCRIPTORS_MAX 1024
@@ -39,23 +40,27 @@ static int descriptor_read(int directory, const char *name, struct descriptor *r
 	return all ? 0 : -ENODATA;
 }
 
-/* Numbers are used by all file systems. (The process may have bound the mount to other places, and has numbers of its own for these.) */
-static bool is_ours(pid_t pid, int mount)
+/* Numbers are used by all file systems. (The process may have bound the mount to other places, and has mount numbers of its own for these.) */
+static bool is_on(pid_t pid, int mount, dev_t device)
 {
 	char path[64], *line = NULL;
 	size_t capacity = 0;
-	bool ours = false;
+	bool found = false, on = false;
 	snprintf(path, sizeof(path), "/proc/%d/mountinfo", pid);
 	FILE *file = fopen(path, "re");
-	while (file && !ours && getline(&line, &capacity, file) >= 0)
-		ours = atoi(line) == mount && strstr(line, " - fuse.drsfs ");
+	while (file && !found && getline(&line, &capacity, file) >= 0) {
+		unsigned major_number, minor_number;
+		int number;
+		found = sscanf(line, "%d %*d %u:%u", &number, &major_number, &minor_number) == 3 && number == mount;
+		on = found && makedev(major_number, minor_number) == device;
+	}
 	free(line);
 	if (file)
 		fclose(file);
-	return ours;
+	return on;
 }
 
-static int count_in(pid_t pid, DIR *directory, ino_id ino)
+static int count_in(pid_t pid, DIR *directory, dev_t device, ino_id ino)
 {
 	const struct dirent *entry;
 	size_t seen = 0;
@@ -71,12 +76,12 @@ static int count_in(pid_t pid, DIR *directory, ino_id ino)
 			continue;
 		if (ret < 0)
 			return -1;
-		count += d.ino == ino && (d.flags & O_ACCMODE) != O_RDONLY && is_ours(pid, d.mount);
+		count += d.ino == ino && (d.flags & O_ACCMODE) != O_RDONLY && is_on(pid, d.mount, device);
 	}
 	return count;
 }
 
-int descriptors_count(pid_t pid, ino_id ino)
+int descriptors_count(pid_t pid, dev_t device, ino_id ino)
 {
 	char path[64];
 	if (pid <= 0)
@@ -85,7 +90,7 @@ int descriptors_count(pid_t pid, ino_id ino)
 	DIR *directory = opendir(path);
 	if (!directory) /* of a process that is there /proc may be told to hide that */
 		return errno == ENOENT && kill(pid, 0) < 0 && errno == ESRCH ? 0 : -1;
-	int count = count_in(pid, directory, ino);
+	int count = count_in(pid, directory, device, ino);
 	closedir(directory);
 	return count;
 }

@@ -13,10 +13,10 @@
 #include "drsfs/types.h"
 
 /*
- * How many descriptors of that file 'pid' has that can write. One that it is closing does not count; 0 also if there is no such
+ * How many descriptors of that file on 'device' (as stat tells it) 'pid' has that can write. One that it is closing does not count; 0 also if there is no such
  * process. -1: it may not be looked at, lives in another namespace (pid 0), or has very many.
  */
-int descriptors_count(pid_t pid, ino_id ino);
+int descriptors_count(pid_t pid, dev_t device, ino_id ino);
 
 /* The process that a thread belongs to; the thread itself if that cannot be found out. Any thread. */
 pid_t descriptors_process(pid_t thread);

@@ -35,6 +35,7 @@ struct handle {
 	bool closed;                   /* its last close was seen; its release is on the way */
 	pid_t opener;                  /* a process */
 	struct look *look;             /* at who has its descriptors; NULL: none is under way, or done */
+	struct dirty *dirty;           /* what the kernel keeps of the file is being written for it (dirty.c); NULL: it is not */
 };
 
 struct draft {

@@ -9,12 +9,25 @@
 #include <string.h>
 #include <unistd.h>
 
-/* --- signals */
+/* --- signals, capabilities */
 
 static bool mask_of(const char *line, const char *name, uint64_t *ret_mask)
 {
 	size_t size = strlen(name);
 	return strncmp(line, name, size) == 0 && sscanf(line + size, " %" SCNx64, ret_mask) == 1;
+}
+
+bool process_capable(pid_t pid, unsigned capability)
+{
+	char path[64], line[256];
+	uint64_t effective = 0;
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	FILE *file = pid > 0 ? fopen(path, "re") : NULL;
+	while (file && fgets(line, sizeof(line), file) && !mask_of(line, "CapEff:", &effective))
+		;
+	if (file)
+		fclose(file);
+	return effective >> capability & 1;
 }
 
 bool interrupt_is_fatal(pid_t pid)
@@ -61,8 +74,8 @@ void request_unname(const struct fuse_buf *request)
 		in->opcode = FUSE_CREATE;
 }
 
-void interrupt_answer(int fd, uint64_t unique)
+void request_answer(int fd, uint64_t unique, int error)
 {
-	const struct fuse_out_header out = { .len = sizeof(out), .error = -EINTR, .unique = unique };
+	const struct fuse_out_header out = { .len = sizeof(out), .error = -error, .unique = unique };
 	(void)!write(fd, &out, sizeof(out)); /* the kernel may have ended the mount */
 }

@@ -12,6 +12,9 @@
 
 struct fuse_buf;
 
+/* Has this process, or thread, that capability (CAP_*) in its own user namespace? Not if it cannot be looked at. */
+bool process_capable(pid_t pid, unsigned capability);
+
 /* Is a signal on its way that will end this process, or thread? Not if it cannot be looked at. */
 bool interrupt_is_fatal(pid_t pid);
 
@@ -22,7 +25,7 @@ uint64_t interrupt_target(const struct fuse_buf *request);
 /* A file without a name (O_TMPFILE) is asked for like a new one, which is all that libfuse knows, by a name that no file can have. */
 #define NAME_OF_UNNAMED "/"
 void request_unname(const struct fuse_buf *request);
-/* Answer a request that no handler has seen, by its number. 'fd': the session's. */
-void interrupt_answer(int fd, uint64_t unique);
+/* Answer a request that libfuse does not answer, by its number, with that errno. 'fd': the session's. */
+void request_answer(int fd, uint64_t unique, int error);
 
 #endif

@@ -160,7 +160,7 @@ static void job_refuse(struct job *job, int error, struct view view)
 	job->errand.there = refused_there;
 	job->errand.back = refused_back;
 	job_aside(job);
-	serve_send(job->mount, &job->errand);
+	serve_send(job->mount, &job->mount->helper, &job->errand);
 	job_over(job->mount);
 }
 
@@ -495,7 +495,7 @@ void batches_commit(struct master_mount *m, uint32_t id, const struct commit_opt
 	job->errand.there = job_flush;
 	job->errand.back = job_flushed;
 	job_aside(job);
-	serve_send(m, &job->errand);
+	serve_send(m, &m->helper, &job->errand);
 }
 
 /* --- deciding */
@@ -612,7 +612,7 @@ static void job_decide(struct job *job, bool commit)
 	if (!job->told) {
 		job->errand.there = told_there;
 		job->errand.back = told_back;
-		serve_send(m, &job->errand);
+		serve_send(m, &m->helper, &job->errand);
 	}
 	serve_deferred(m);
 	job_over(m);

@@ -101,6 +101,14 @@ void known_moved(struct known *known, ino_id ino, struct known_place from, struc
 		place_add(n, to);
 }
 
+void known_lost(struct known *known, ino_id ino, struct known_place place)
+{
+	struct known_node *n = known_find(known, ino);
+	struct known_place *at = n ? place_find(n, place) : NULL;
+	if (at)
+		*at = *place_at(n, --n->places_count);
+}
+
 /* --- coming and going */
 
 static void grow(struct known *known)
@@ -148,14 +156,14 @@ static void node_drop_unused(struct known *known, struct known_node *n)
 	node_free(n);
 }
 
-int known_give(struct known *known, ino_id ino, struct known_place place)
+int known_give(struct known *known, ino_id ino, const struct known_place *place)
 {
 	struct known_node *n = known_find(known, ino);
 	if (!n)
 		n = node_add(known, ino);
 	if (!n)
 		return -ENOMEM;
-	int ret = place_add(n, place);
+	int ret = place ? place_add(n, *place) : 0;
 	if (ret == 0)
 		n->lookups++;
 	node_drop_unused(known, n);

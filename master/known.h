@@ -55,14 +55,16 @@ void known_fini(struct known *);
 
 struct known_node *known_find(const struct known *, ino_id); /* NULL: the kernel does not have it */
 uint64_t known_id(const struct known *, ino_id);             /* the id to give it by */
-/* The kernel is given it once more, by this name. -ENOMEM. */
-int known_give(struct known *, ino_id, struct known_place);
+/* The kernel is given it once more, by this name (NULL: by its id). -ENOMEM. */
+int known_give(struct known *, ino_id, const struct known_place *);
 /* The kernel has forgotten an id so many times, or never got it. True: it does not have the present one of that file any more. */
 bool known_forget(struct known *, uint64_t id, uint64_t times);
 /* Which file an id stands for: 0, and *ret_old is NULL if it does so now. -ESTALE: nobody was given it. */
 int known_resolve(const struct known *, uint64_t id, ino_id *ret_ino, const struct known_old **ret_old);
 /* A name has moved. Memory may be short: then the node keeps the old place. */
 void known_moved(struct known *, ino_id, struct known_place from, struct known_place to);
+/* A name is gone, for the kernel, too. */
+void known_lost(struct known *, ino_id, struct known_place);
 /* The file changes: who has it now keeps the one of 'version'. -ENOMEM. */
 int known_leave(struct known_node *, version_t version, version_t content_version);
 /* Does somebody have this content, that is no longer the file's? */

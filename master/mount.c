@@ -91,8 +91,10 @@ static void defer(struct master_mount *m, struct tree *t, const struct fuse_buf 
 {
 	struct deferred *d = malloc(sizeof(*d) + request->size);
 	m->defer = false;
-	if (!d)
-		return; /* nobody can tell the kernel any more; it hears when the mount ends */
+	if (!d) {
+		request_answer(fuse_session_fd(t->session), interrupt_unique(request), ENOMEM);
+		return;
+	}
 	*d = (struct deferred){ .tree = t, .request = *request };
 	d->request.mem = d + 1;
 	memcpy(d->request.mem, request->mem, request->size);
@@ -112,7 +114,7 @@ static void interrupt_deferred(struct master_mount *m, struct tree *t, uint64_t 
 	*at = d->next;
 	if (!d->next)
 		m->deferred_last = at;
-	interrupt_answer(fuse_session_fd(t->session), target);
+	request_answer(fuse_session_fd(t->session), target, EINTR);
 	free(d);
 }
 
@@ -220,12 +222,12 @@ static void errand_there(struct call *call)
 	wake(m);
 }
 
-void serve_send(struct master_mount *m, struct errand *errand)
+void serve_send(struct master_mount *m, struct helper *helper, struct errand *errand)
 {
 	errand->mount = m;
 	errand->call.run = errand_there;
 	m->errands++;
-	calls_add(&m->helper.calls, &errand->call);
+	calls_add(&helper->calls, &errand->call);
 }
 
 /* --- the thread */
@@ -481,8 +483,9 @@ static int mountpoint_check(struct master_mount *m)
 /* --- life */
 
 /* Does somebody have a file open as it was? */
-static bool content_held(void *user, ino_id ino, version_t content_version)
+static bool content_held(void *user, ino_id ino, version_t content_version, version_t from, version_t until)
 {
+	(void)from, (void)until;
 	struct master_mount *m = user;
 	bool held = known_keeps(&m->main.known, ino, content_version);
 	for (struct tree *t = m->batches; t && !held; t = t->next)
@@ -515,7 +518,9 @@ static int mount_init(struct master_mount *m, struct store *store, const struct 
 	if (m->wake_fd < 0)
 		return -errno;
 	ret = tree_init(&m->main, m, NULL, options->mountpoint);
-	return ret < 0 ? ret : helper_start(&m->helper);
+	if (ret == 0)
+		ret = helper_start(&m->helper);
+	return ret < 0 ? ret : helper_start(&m->writeback);
 }
 
 int master_mount_new(struct store *store, const struct master_mount_options *options, const struct master_mount_listener *listener,
@@ -571,6 +576,7 @@ void master_mount_stop(struct master_mount *m)
 	}
 	tree_unmount(&m->main);
 	helper_stop(&m->helper);
+	helper_stop(&m->writeback);
 }
 
 void master_mount_free(struct master_mount *m)
@@ -579,6 +585,7 @@ void master_mount_free(struct master_mount *m)
 		return;
 	assert(!m->started);
 	helper_stop(&m->helper);
+	helper_stop(&m->writeback);
 	tree_fini(&m->main);
 	work_fini(&m->work);
 	policy_free(m->policy);

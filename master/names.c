@@ -422,6 +422,15 @@ static int create_waiting(struct live *live, struct place *place, ino_id ino, co
 	return ret;
 }
 
+/*
+ * A name comes into a directory; if it waits so do the directory's times, which readers of versions would see change without a reason. To be said
+ * before the name is put there, which may publish it at once.
+ */
+static int parent_touch(struct live *live, ino_id parent, bool waits, struct node_time now)
+{
+	return waits ? work_broken_by(live->work, draft_touch(live, parent, now)) : directory_touch(live, parent, 0, now);
+}
+
 int name_create(struct live *live, const struct name *name, struct node *node, const struct creator *creator, bool waits, ino_id *ret_ino)
 {
 	struct txn *txn;
@@ -449,10 +458,10 @@ int name_create(struct live *live, const struct name *name, struct node *node, c
 		ret = create_finished(live, &place, ino, node);
 	if (ret == 0 && inherited.size)
 		ret = store_inherited_acl(live, ino, node, &inherited);
-	if (ret == 0 && waits)
-		ret = work_broken_by(live->work, draft_touch(live, name->parent, node->ctime));
+	if (ret == 0 && S_ISDIR(node->mode))
+		ret = directory_touch(live, name->parent, 1, node->ctime);
 	else if (ret == 0)
-		ret = directory_touch(live, name->parent, S_ISDIR(node->mode) ? 1 : 0, node->ctime);
+		ret = parent_touch(live, name->parent, waits, node->ctime);
 	if (ret == 0)
 		*ret_ino = ino;
 	return ret;
@@ -504,6 +513,8 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 	struct draft *d = draft_find(live, ino);
 	if (node.nlink == 0 && !(d && d->linkable))
 		return -ENOENT;
+	if (node.nlink >= LINKS_MAX)
+		return -EMLINK;
 	ret = place_may_change(live, txn, &place);
 	if (ret == 0)
 		ret = live_may_change_node(live, txn, ino);
@@ -512,7 +523,11 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 
 	struct node_time now = time_now();
 	uint8_t type = IFTODT(node.mode);
-	if (draft_is_drafted(d) && !d->recorded) {
+	bool waits = draft_is_drafted(d) && !d->recorded;
+	ret = parent_touch(live, name->parent, waits, now);
+	if (ret < 0)
+		return ret;
+	if (waits) {
 		d->linkable = false;
 		ret = place_wait(live, &place, d, ino, type);
 		if (ret == 0)
@@ -524,7 +539,7 @@ int name_link(struct live *live, const struct name *name, ino_id ino)
 		if (ret == 0)
 			ret = links_change(live, ino, 1, 1, now);
 	}
-	return ret < 0 ? ret : directory_touch(live, name->parent, 0, now);
+	return ret;
 }
 
 /* --- removing */
@@ -647,12 +662,10 @@ static int child_moved(struct live *live, const struct named *moved, ino_id from
 	return ret < 0 ? ret : directory_touch(live, to, 1, now);
 }
 
-static int directories_touch(struct live *live, const struct name *from, const struct name *to, struct node_time now)
+static int directories_touch(struct live *live, const struct place *from, const struct place *to, bool waits, struct node_time now)
 {
-	int ret = directory_touch(live, from->parent, 0, now);
-	if (ret == 0 && to->parent != from->parent)
-		ret = directory_touch(live, to->parent, 0, now);
-	return ret;
+	int ret = parent_touch(live, to->name->parent, waits, now);
+	return ret < 0 || to->name->parent == from->name->parent ? ret : directory_touch(live, from->name->parent, 0, now);
 }
 
 static bool unpublished(struct live *live, const struct place *place)
@@ -731,6 +744,8 @@ static int rename_exchange(struct live *live, struct place *from, struct place *
 	int ret = exchange_resolve(live, from, to);
 	struct named moved = from->live, back = to->live;
 	if (ret == 0)
+		ret = directories_touch(live, from, to, unpublished(live, from) || unpublished(live, to), now);
+	if (ret == 0)
 		ret = exchange(live, from, to);
 	if (ret == 0)
 		ret = child_moved(live, &moved, from->name->parent, to->name->parent, now);
@@ -745,7 +760,11 @@ static int rename_over(struct live *live, struct place *from, struct place *to, 
 	struct named moved = from->live;
 	if (ret < 0)
 		return ret;
-	if (unpublished(live, from))
+	bool waits = unpublished(live, from);
+	ret = directories_touch(live, from, to, waits, now);
+	if (ret < 0)
+		return ret;
+	if (waits)
 		ret = rename_waiting(live, from, to, now);
 	else
 		ret = rename_finished(live, from, to, now);
@@ -761,14 +780,32 @@ static int rename_may_change(struct live *live, struct txn *txn, const struct pl
 	return ret < 0 ? ret : place_may_change(live, txn, to);
 }
 
-int name_rename(struct live *live, const struct name *from_name, const struct name *to_name, unsigned flags)
+/* What is left where a name was: overlays know by it that there is nothing. */
+static int whiteout(struct live *live, const struct name *name, const struct creator *creator)
 {
-	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+	struct node parent, node = { .mode = S_IFCHR };
+	struct place place;
+	int ret = node_live(live, live->work->writer, name->parent, &parent);
+	if (ret == 0)
+		ret = place_find(live, live->work->writer, name, &place);
+	if (ret < 0)
+		return work_broken_by(live->work, ret);
+	node_init(&node, creator, &parent, name->parent);
+	ret = place_clear(live, &place, node.ctime);
+	if (ret == 0)
+		ret = create_finished(live, &place, record_next_ino(live->work->writer), &node);
+	return ret < 0 ? ret : directory_touch(live, name->parent, 0, node.ctime);
+}
+
+int name_rename(struct live *live, const struct name *from_name, const struct name *to_name, unsigned flags, const struct creator *creator)
+{
+	const unsigned known = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT;
+	if (flags & ~known || (flags & RENAME_EXCHANGE && flags & ~(unsigned)RENAME_EXCHANGE))
 		return -EINVAL;
 	struct txn *txn;
 	struct node parent;
 	struct place from, to;
-	int ret = live_change(live, 2 * NAME_CHANGE_BYTES, false, &txn);
+	int ret = live_change(live, 3 * NAME_CHANGE_BYTES, false, &txn);
 	if (ret == 0)
 		ret = parent_get(live, txn, to_name->parent, &parent);
 	if (ret == 0)
@@ -796,5 +833,5 @@ int name_rename(struct live *live, const struct name *from_name, const struct na
 
 	struct node_time now = time_now();
 	ret = flags & RENAME_EXCHANGE ? rename_exchange(live, &from, &to, now) : rename_over(live, &from, &to, now);
-	return ret < 0 ? ret : directories_touch(live, from_name, to_name, now);
+	return ret < 0 || !(flags & RENAME_WHITEOUT) ? ret : whiteout(live, from_name, creator);
 }

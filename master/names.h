@@ -10,6 +10,8 @@
 #include "master/draft.h"
 #include "master/known.h"
 
+#define LINKS_MAX 65000 /* names of a file, as many as ext4 allows */
+
 struct name {
 	ino_id parent;
 	struct slice text;
@@ -38,10 +40,11 @@ struct creator {
 int name_create(struct live *, const struct name *, struct node *node, const struct creator *, bool waits, ino_id *ret_ino);
 /* A regular file without a name, open for writing (O_TMPFILE): name_link can give it one. It is made as in that directory. */
 int unnamed_create(struct live *, ino_id directory, struct node *node, const struct creator *creator, ino_id *ret_ino);
-int name_link(struct live *, const struct name *, ino_id);
+int name_link(struct live *, const struct name *, ino_id); /* -EMLINK */
 int name_unlink(struct live *, const struct name *);
 int name_rmdir(struct live *, const struct name *);
-int name_rename(struct live *, const struct name *from, const struct name *to, unsigned flags); /* RENAME_* */
+/* 'flags': RENAME_*; 'creator': of a whiteout. */
+int name_rename(struct live *, const struct name *from, const struct name *to, unsigned flags, const struct creator *);
 
 /* A trial has failed: what it took away of names that wait is there again. */
 int names_restore(struct live *);

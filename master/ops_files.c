@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,7 @@ static void handle_attach(struct handle *h, struct draft *d)
 static void handle_free(struct handle *h)
 {
 	closing_forget(h);
+	dirty_forget(h);
 	if (h->draft)
 		*h->at = h->next;
 	if (h->draft && h->next)
@@ -98,11 +100,17 @@ static void handle_take(struct tree *t, struct fuse_file_info *fi)
 	draft_release(live, d);
 }
 
+/* (Others may have the capability in a namespace of their own only, which cannot be told from here.) */
+static bool keeps_privileges(const struct fuse_ctx *caller)
+{
+	return caller->uid == 0 && process_capable(caller->pid, CAP_FSETID);
+}
+
 /*
- * The setuid bit, and setgid where it is more than a mark, fall when somebody truncates who is not root. The kernel does that with all other changes of content
- * (and takes file capabilities away here, too), but leaves it to us where the truncation is part of the open.
+ * The setuid bit, and setgid where it is more than a mark, fall when somebody truncates who is not a privileged root. The kernel does that with all
+ * other changes of content (and takes file capabilities away here, too), but leaves it to us where the truncation is part of the open.
  */
-static int privileges_drop(struct tree *t, struct draft *d)
+static int privileges_drop(struct tree *t, struct draft *d, const struct fuse_ctx *caller)
 {
 	struct txn *txn;
 	struct node node;
@@ -110,7 +118,7 @@ static int privileges_drop(struct tree *t, struct draft *d)
 	if (ret == 0)
 		ret = node_live(&t->live, txn, d->ino, &node);
 	uint32_t falls = S_ISUID | (node.mode & S_IXGRP ? S_ISGID : 0);
-	if (ret < 0 || !(node.mode & falls))
+	if (ret < 0 || !(node.mode & falls) || keeps_privileges(caller))
 		return ret;
 	ret = live_change(&t->live, WRITE_BYTES, false, &txn);
 	if (ret == 0)
@@ -149,8 +157,8 @@ static int file_open(fuse_req_t req, uint64_t id, struct fuse_file_info *fi)
 	d->writers += flags_write(fi->flags);
 	handle_attach(handle_of(fi), d);
 	ret = fi->flags & O_TRUNC ? file_truncate(t, ino, 0) : 0;
-	if (ret == 0 && fi->flags & O_TRUNC && fuse_req_ctx(req)->uid != 0)
-		ret = privileges_drop(t, d);
+	if (ret == 0 && fi->flags & O_TRUNC)
+		ret = privileges_drop(t, d, fuse_req_ctx(req));
 	if (ret < 0)
 		handle_take(t, fi);
 	return ret;
@@ -319,9 +327,11 @@ static int file_seek(struct tree *t, uint64_t id, uint64_t offset, int whence, u
 
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	(void)fi;
+	struct tree *t = tree_of(req);
 	uint64_t found = 0;
-	int ret = whence == SEEK_DATA || whence == SEEK_HOLE ? file_seek(tree_of(req), ino, (uint64_t)offset, whence, &found) : -EINVAL;
+	int ret = whence == SEEK_DATA || whence == SEEK_HOLE ? dirty_await(t, ino, handle_of(fi)) : -EINVAL;
+	if (ret == 0)
+		ret = file_seek(t, ino, (uint64_t)offset, whence, &found);
 	if (ret < 0)
 		serve_reply(req, ret);
 	else

@@ -48,8 +48,11 @@ int serve_entry(struct tree *t, const struct name *name, ino_id ino, struct fuse
 	int ret = live_read(&t->live, &txn);
 	if (ret == 0)
 		ret = node_live(&t->live, txn, ino, &node);
+	struct known_place place;
+	if (ret == 0 && name)
+		place = name_place(txn, name);
 	if (ret == 0)
-		ret = known_give(&t->known, ino, name_place(txn, name));
+		ret = known_give(&t->known, ino, name ? &place : NULL);
 	if (ret < 0)
 		return ret;
 	*ret_entry = (struct fuse_entry_param){ .ino = known_id(&t->known, ino), .attr_timeout = KERNEL_MAY_CACHE, .entry_timeout = KERNEL_MAY_CACHE };
@@ -110,10 +113,34 @@ static int find(struct tree *t, const struct name *name, ino_id *ret_ino)
 	return ret;
 }
 
+/* Somebody has a file handle (name_to_handle_at, NFS), and the kernel does not know the node any more, or what directory it is in. */
+static int find_by_id(struct tree *t, uint64_t id, bool directory, ino_id *ret_ino)
+{
+	struct txn *txn;
+	struct node node;
+	ino_id ino;
+	int ret = serve_node(t, id, &ino, NULL);
+	if (ret == 0)
+		ret = live_read(&t->live, &txn);
+	if (ret == 0)
+		ret = node_live(&t->live, txn, ino, &node);
+	if (ret == 0 && node.nlink == 0)
+		ret = -ESTALE;
+	if (ret == 0)
+		*ret_ino = directory ? node.parent : ino;
+	return ret;
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
 	struct name name;
 	ino_id ino = 0;
+	bool up = strcmp(text, "..") == 0;
+	if (up || strcmp(text, ".") == 0) {
+		int found = find_by_id(tree_of(req), parent, up, &ino);
+		reply_entry(req, NULL, ino, found);
+		return;
+	}
 	if (hidden_lookup(req, parent, text))
 		return;
 	int ret = name_given(req, parent, text, false, &name);
@@ -229,8 +256,16 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *text)
 
 /* --- removing and moving */
 
+/* (On trial the kernel keeps it, if it comes to nothing.) */
+static void name_lost(struct tree *t, const struct name *name, ino_id ino)
+{
+	struct txn *txn;
+	if (ino && !t->mount->strict.trial && live_read(&t->live, &txn) == 0)
+		known_lost(&t->known, ino, name_place(txn, name));
+}
+
 /* A name is about to go. That of a file that waits may hide a published one, which goes with it. */
-static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, struct name *ret_name)
+static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, struct name *ret_name, ino_id *ret_ino)
 {
 	struct tree *t = tree_of(req);
 	struct named published = { 0 };
@@ -243,6 +278,7 @@ static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, st
 		ret = live_read(&t->live, &txn);
 	if (ret == 0)
 		ret = name_find(txn, published_view(&t->live, txn), ret_name, &published);
+	*ret_ino = ino;
 	if (ret < 0 || (strict_is_new(t, ino) && !published.child))
 		return ret;
 	ret = strict_name(t, ret_name->parent, true);
@@ -252,16 +288,20 @@ static int removed_given(fuse_req_t req, fuse_ino_t parent, const char *text, st
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
 	struct name name;
-	int ret = removed_given(req, parent, text, &name);
+	ino_id ino;
+	int ret = removed_given(req, parent, text, &name, &ino);
 	if (ret == 0)
 		ret = name_unlink(&tree_of(req)->live, &name);
+	if (ret == 0)
+		name_lost(tree_of(req), &name, ino);
 	serve_reply(req, ret);
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *text)
 {
 	struct name name;
-	int ret = removed_given(req, parent, text, &name);
+	ino_id ino;
+	int ret = removed_given(req, parent, text, &name, &ino);
 	if (ret == 0)
 		ret = name_rmdir(&tree_of(req)->live, &name);
 	serve_reply(req, ret);
@@ -293,10 +333,10 @@ static bool rename_waits(struct tree *t, ino_id moved, ino_id other, bool exchan
 	return (strict_is_new(t, moved) && !is_directory(t, other)) || (strict_is_new(t, other) && !is_directory(t, moved));
 }
 
-static int rename_asks(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id other, bool exchange)
+static int rename_asks(struct tree *t, const struct name *from, const struct name *to, ino_id moved, ino_id other, unsigned flags)
 {
-	if (rename_waits(t, moved, other, exchange))
-		return 0;
+	if (rename_waits(t, moved, other, flags & RENAME_EXCHANGE)) /* a whiteout could not: slaves would have to be asked about it alone */
+		return flags & RENAME_WHITEOUT && strict_concerns_names(t, from->parent) ? -EINVAL : 0;
 	int ret = strict_name(t, from->parent, false);
 	if (ret == 0)
 		ret = strict_name(t, to->parent, false);
@@ -308,6 +348,7 @@ static int rename_asks(struct tree *t, const struct name *from, const struct nam
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t new_parent, const char *new_text, unsigned flags)
 {
 	struct tree *t = tree_of(req);
+	const struct fuse_ctx *context = fuse_req_ctx(req);
 	struct name from, to;
 	ino_id moved = 0, other = 0;
 	int ret = name_given(req, parent, text, true, &from);
@@ -318,9 +359,11 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t n
 	if (ret == 0)
 		ret = find(t, &to, &other);
 	if (ret == 0)
-		ret = rename_asks(t, &from, &to, moved, other, flags & RENAME_EXCHANGE);
+		ret = rename_asks(t, &from, &to, moved, other, flags);
 	if (ret == 0)
-		ret = name_rename(&t->live, &from, &to, flags);
+		ret = name_rename(&t->live, &from, &to, flags, &(struct creator){ context->uid, context->gid, (uint32_t)context->umask });
+	if (ret == 0 && !(flags & RENAME_EXCHANGE) && other != moved)
+		name_lost(t, &to, other);
 	if (ret == 0)
 		serve_renamed(t, &from, &to, moved, flags & RENAME_EXCHANGE ? other : 0);
 	serve_reply(req, ret);

@@ -313,7 +313,7 @@ int publish_make_room(struct publish *p)
 	int ret;
 	if (p->making_room) /* a step needs room itself: the commit must do */
 		return 0;
-	p->making_room = true;
+	p->making_room = p->untidy = true; /* what was never published lets go of chunks, too, without a version that tells it */
 	do
 		ret = tidy_step(p);
 	while (ret == 0 && p->untidy && !p->stuck && publish_clock() < end);

@@ -40,9 +40,12 @@ struct tree {
 	struct fuse_session *session;
 	char *mountpoint;
 	bool mounted;
+	dev_t device;                  /* as stat tells it of what is in here */
 	uint32_t batch;                /* whose it is; 0: the volume's */
 	struct tree *next;             /* of the batches' */
+	size_t dirty;                  /* errands for its files (dirty.c) */
 	bool closing;
+	bool close_waits;              /* for them */
 	struct errand errand;          /* that closes it */
 	void (*closed)(struct master_mount *, uint32_t id, void *user);
 	void *closed_user;
@@ -71,7 +74,8 @@ struct master_mount {
 	struct tree *hot;              /* who asked last */
 	unsigned row;                  /* requests that it had served without a look at others */
 	struct helper helper;
-	size_t errands;                /* of which the helper has not come back */
+	struct helper writeback;       /* has the kernel write what it keeps (dirty.c) */
+	size_t errands;                /* of which they have not come back */
 	struct calls calls;
 	struct dropping *dropping;
 	struct policy *policy;
@@ -104,7 +108,7 @@ static inline struct tree *tree_of(fuse_req_t req)
 void serve_park(struct master_mount *, fuse_req_t);
 /* The reply that an operation without results gets: 0 or a negative error of any kind. */
 void serve_reply(fuse_req_t, int ret);
-/* A node for the kernel to keep, by this name: it counts as given. Who cannot hand it over takes it back by serve_entry_lost. */
+/* A node for the kernel to keep, by this name (NULL: by its id): it counts as given. Who cannot hand it over takes it back by serve_entry_lost. */
 int serve_entry(struct tree *, const struct name *, ino_id, struct fuse_entry_param *ret_entry);
 void serve_entry_lost(struct tree *, uint64_t id);
 void serve_reply_entry(fuse_req_t, const struct name *, ino_id);
@@ -119,7 +123,7 @@ struct view serve_view(struct tree *, const struct txn *, const struct known_old
 
 /* --- mount.c: for the files of batches */
 void serve_commit(struct master_mount *);                   /* commit, seal what is finished (but while a job runs), answer who waits */
-void serve_send(struct master_mount *, struct errand *);    /* to the helper */
+void serve_send(struct master_mount *, struct helper *, struct errand *);
 void serve_drain(struct tree *);                            /* all requests that are there now */
 void serve_deferred(struct master_mount *);                 /* what was deferred is served */
 void serve_undefer(struct tree *);                          /* forget what was deferred of this one */
@@ -144,6 +148,7 @@ int batches_get(struct master_mount *, uint32_t id, struct batch_info *ret_info)
 struct tree *batches_tree(struct master_mount *, uint32_t id); /* NULL: it has no view */
 /* The view is closed (written data is handed over first if 'flush'), its tree is gone then; 'after' may be NULL. */
 void batches_close(struct tree *, bool flush, void (*after)(struct master_mount *, uint32_t id, void *user), void *user);
+void batches_close_waiting(struct tree *); /* if it is to be closed, and waits for nothing any more */
 void batches_forget(struct master_mount *, uint32_t id, void (*after)(void *user, int error), void *user); /* take it away, without its view */
 void batches_let_go(struct master_mount *, uint32_t id); /* one that nobody asks about: when there is room, if not now */
 
@@ -163,6 +168,11 @@ int disowned(struct tree *, struct txn *, ino_id, struct buffer *notices);
 void notices_tell(struct fuse_session *, struct slice notices);
 /* Takes what is in it. Afterwards 'then' is answered with an error; NULL: nobody waits for it. */
 void notices_send(struct tree *, struct buffer *notices, fuse_req_t then, int error);
+
+/* --- dirty.c */
+/* All that was written to the file is here: 0. DEFERRED: it will be when the request is served again. -ENOMEM. 'id': the node's, by this handle. */
+int dirty_await(struct tree *, uint64_t id, struct handle *);
+void dirty_forget(struct handle *); /* it goes */
 
 /* --- hidden.c */
 #define HIDDEN_NAME ".drsfs"

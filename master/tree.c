@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "drsfs/mountpoint.h"
@@ -18,7 +19,7 @@ static void op_init(void *user, struct fuse_conn_info *conn)
 {
 	static const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_DONT_MASK | FUSE_CAP_READDIRPLUS |
 				       FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_PARALLEL_DIROPS |
-				       FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPENDIR_SUPPORT;
+				       FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_EXPORT_SUPPORT;
 	(void)user;
 	conn->want = conn->capable & wanted;
 	conn->max_write = REQUEST_BYTES_MAX;
@@ -141,6 +142,16 @@ static bool is_outside(const struct tree *t)
 	return t->batch && !hidden_takes_views(t->mount);
 }
 
+/* The mount's number. The kernel knows it without asking us, who do not serve yet. */
+static int device_find(struct tree *t)
+{
+	struct statx st;
+	if (statx(AT_FDCWD, t->mountpoint, AT_STATX_DONT_SYNC, 0, &st) < 0)
+		return -errno;
+	t->device = makedev(st.stx_dev_major, st.stx_dev_minor);
+	return 0;
+}
+
 int tree_mount(struct tree *t)
 {
 	int ret = is_outside(t) ? outside_make(t->mountpoint) : 0;
@@ -151,7 +162,7 @@ int tree_mount(struct tree *t)
 		return errno ? -errno : -EIO;
 	t->mounted = true;
 	int fd = fuse_session_fd(t->session);
-	return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ? -errno : 0;
+	return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ? -errno : device_find(t);
 }
 
 void tree_unmount(struct tree *t)

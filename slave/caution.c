@@ -4,7 +4,7 @@
  * it checks, the directory's mtime.
  *
  * - Given: nodes of which a listing or an ACL was answered during the flip.
- * - Free: nodes found not to be concerned by what changes; what is given of them is not noted again.
+ * - Free: nodes whose names, or ACLs, are found not to change; what is given of that is not noted again.
  * - Blurred: directories that show an mtime a little earlier than theirs, another one each time, never to be kept. Whatever listing
  *   the kernel keeps of such a directory is found outdated when it is next opened, at the latest when the directory is sharp again.
  *   By less than lies between two versions, so that it is not the mtime of the version before.
@@ -13,6 +13,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
+
+#define LATELY 16
 
 void caution_init(struct caution *c)
 {
@@ -23,7 +25,8 @@ void caution_init(struct caution *c)
 void caution_fini(struct caution *c)
 {
 	free(c->given);
-	free(c->free.items);
+	for (unsigned kind = 0; kind < GIVEN_KINDS; kind++)
+		free(c->free[kind].items);
 	free(c->blurred.items);
 	pthread_mutex_destroy(&c->lock);
 }
@@ -63,11 +66,24 @@ static int set_add(struct node_set *set, node_id id)
 
 /* ---- visits: they hold the gate for reading */
 
+/* Lately, that is: so that who lists again and again makes few of them. */
+static bool is_given(const struct caution *c, node_id id, enum given_kind kind)
+{
+	for (size_t i = c->given_count; i > 0 && i + LATELY > c->given_count; i--)
+		if (c->given[i - 1].id == id && c->given[i - 1].kind == kind)
+			return true;
+	return false;
+}
+
 int caution_gives(struct caution *c, node_id id, enum given_kind kind)
 {
-	if (set_has(&c->free, id))
+	if (set_has(&c->free[kind], id))
 		return 0;
 	pthread_mutex_lock(&c->lock);
+	if (is_given(c, id, kind)) {
+		pthread_mutex_unlock(&c->lock);
+		return 0;
+	}
 	struct given *given = room_for_one(c->given, sizeof(*given), c->given_count, &c->given_capacity);
 	if (given) {
 		c->given = given;
@@ -93,9 +109,9 @@ void caution_blurs(struct caution *c, struct timespec *mtime)
 
 /* ---- the flip: it holds the gate for writing, as everything is read without a lock */
 
-int caution_free(struct caution *c, node_id id)
+int caution_free(struct caution *c, const struct given *given)
 {
-	return set_add(&c->free, id);
+	return set_add(&c->free[given->kind], given->id);
 }
 
 int caution_blur(struct caution *c, ino_id dir)
@@ -113,5 +129,7 @@ bool caution_take(struct caution *c, struct given *ret_given)
 
 void caution_end(struct caution *c)
 {
-	c->given_count = c->free.count = c->blurred.count = 0;
+	c->given_count = c->blurred.count = 0;
+	for (unsigned kind = 0; kind < GIVEN_KINDS; kind++)
+		c->free[kind].count = 0;
 }

@@ -8,7 +8,7 @@
 
 #include "slave/nodes.h"
 
-enum given_kind { GIVEN_LISTING, GIVEN_ACL };
+enum given_kind { GIVEN_LISTING, GIVEN_ACL, GIVEN_KINDS };
 
 /* An answer that the kernel may keep although it was told no timeout. */
 struct given {
@@ -27,7 +27,7 @@ struct caution {
 	pthread_mutex_t lock; /* of 'given', among visits */
 	struct given *given;
 	size_t given_count, given_capacity;
-	struct node_set free, blurred; /* changed only with the gate held for writing */
+	struct node_set free[GIVEN_KINDS], blurred; /* changed only with the gate held for writing */
 	atomic_uint blur;
 };
 
@@ -40,7 +40,7 @@ bool caution_is_blurred(const struct caution *, ino_id dir);
 void caution_blurs(struct caution *, struct timespec *mtime);         /* to what it was not, and was not the last time either */
 
 /* The flip, with the gate held for writing. -ENOMEM. */
-int caution_free(struct caution *, node_id);
+int caution_free(struct caution *, const struct given *);
 int caution_blur(struct caution *, ino_id dir);
 bool caution_take(struct caution *, struct given *ret_given); /* one of what was given; false: nothing is left */
 void caution_end(struct caution *);

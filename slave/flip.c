@@ -23,9 +23,11 @@
  * - A listing is kept with the mtime that the directory had when its listing began, and is dropped when mtime has changed. If the
  *   names change and mtime does not (rsync sets it back), what is cached is dropped, and mtime is blurred (caution.c) from then
  *   on.
- * - Listings and ACLs have no timeout, so a cautious visit notes that it gave one. An old listing that is on its way during step
- *   3 could get into a cache that was begun with the new mtime: until the directory's lock has been passed once more its mtime is
- *   blurred, so nobody looks into such a cache. ACLs are simply taken away once more.
+ * - Listings and ACLs have no timeout, so a cautious visit notes that it gave one. Step 3 is not taken as long as an ACL that changes
+ *   was given and not taken away again. An old listing that is on its way during step 3 could get into a cache that was begun with
+ *   the new mtime, or with one that does not change: until the directory's lock has been passed once more, and what was listed
+ *   taken away, its mtime is blurred, so nobody looks into such a cache. (Who is in the middle of a listing may: readdir(3p) leaves
+ *   that open.)
  * - stat reads attributes without a lock, and sees that they are good a moment before the last of them is stored. So the first
  *   answer after a change is still not to be kept (nodes_refresh).
  *
@@ -39,7 +41,8 @@
 #include "slave/serve.h"
 
 #define PASSED_MAX 16
-#define SORTED_MAX 1000 /* given answers that are looked at one by one */
+#define SORTED_MAX 1000 /* given answers that are looked at one by one, */
+#define ROUNDS_MAX 100  /* and so many times, if others are given meanwhile */
 
 struct flip {
 	struct slave_mount *mount;
@@ -179,7 +182,9 @@ static int directory_blurred(struct flip *f, ino_id dir)
 	int error = caution_blur(&f->mount->caution, dir);
 	pthread_rwlock_unlock(&f->mount->gate);
 	if (error == 0)
-		error = take_entry(f, dir, NO_NAME);
+		error = take_attributes(f, dir); /* who begins to list from now on does not do so with the true mtime, */
+	if (error == 0)
+		error = take_entry(f, dir, NO_NAME); /* and who did has come to an end */
 	return error < 0 ? error : take_listing(f, dir);
 }
 
@@ -335,17 +340,19 @@ static int take_changes(struct flip *f)
 
 /* ---- answers that the kernel keeps, given meanwhile */
 
-/* 1 or 0. A version's keys come in order, so the first from the directory's names on is one of them if there are any. */
-static int names_changed(struct flip *f, ino_id dir)
+/* 1 or 0: do the directory's names change, or the node's attributes? A version's keys come in order, so the first from such a prefix on is one if there are any. */
+static int given_changes(struct flip *f, const struct given *given)
 {
+	ino_id ino = node_id_ino(given->id);
 	version_t version = f->old.version;
 	int error;
 
 	while ((error = next_version(f, version, &version)) > 0) {
-		struct record_key key = record_prefix_names(dir, 0);
+		struct record_key key = given->kind == GIVEN_ACL ? record_prefix_xattrs(ino) : record_prefix_names(ino, 0);
 
 		error = version_change_next(f->txn, version, &key);
-		if (error < 0 || (error > 0 && record_key_ino(&key) == dir && record_key_kind(&key) == RECORD_NAME))
+		if (error < 0 || (error > 0 && record_key_ino(&key) == ino &&
+				  record_key_kind(&key) == (given->kind == GIVEN_ACL ? RECORD_XATTR : RECORD_NAME)))
 			break;
 	}
 	return error;
@@ -359,62 +366,78 @@ static bool take_given(struct slave_mount *m, struct given *ret_given)
 	return taken;
 }
 
-static int set_concerned(struct slave_mount *m, const struct given *given, bool concerned)
+static int set_free(struct slave_mount *m, const struct given *given)
 {
 	pthread_rwlock_wrlock(&m->gate);
-	int error = concerned ? caution_blur(&m->caution, given->id) : caution_free(&m->caution, given->id);
+	int error = caution_free(&m->caution, given);
 	pthread_rwlock_unlock(&m->gate);
 	return error;
 }
 
-/* Who lists a directory that stays as it is has nothing to do with the flip. What is given meanwhile is left for settle(). */
+/* What stays as it is has nothing to do with the flip, whoever is given it. */
 static int sort_given(struct flip *f)
 {
 	struct given given;
 	int error = 0;
 
 	for (unsigned i = 0; error >= 0 && i < SORTED_MAX && take_given(f->mount, &given); i++) {
-		if (given.kind == GIVEN_ACL) {
-			error = take_attributes(f, given.id);
-			continue;
-		}
-		error = names_changed(f, given.id);
-		if (error >= 0)
-			error = set_concerned(f->mount, &given, error > 0);
+		if (given.kind == GIVEN_LISTING && caution_is_blurred(&f->mount->caution, given.id))
+			continue; /* listed with a blurred mtime: found outdated afterwards */
+		error = given_changes(f, &given);
+		if (error > 0)
+			error = given.kind == GIVEN_ACL ? take_attributes(f, given.id) : directory_blurred(f, given.id);
+		else if (error == 0)
+			error = set_free(f->mount, &given);
 	}
 	return error < 0 ? error : 0;
 }
 
-/* The new version is what is shown. Directories of which the kernel may have got an old listing just now are blurred. */
-static int move(struct flip *f)
+static bool acl_given(const struct caution *c)
+{
+	for (size_t i = 0; i < c->given_count; i++)
+		if (c->given[i].kind == GIVEN_ACL)
+			return true;
+	return false;
+}
+
+/*
+ * The new version is what is shown: 1. Directories of which the kernel may have got an old listing just now are blurred. 0: it has got an ACL, which is to
+ * be taken away first, unless this is the last attempt.
+ */
+static int move(struct flip *f, bool last)
 {
 	struct slave_mount *m = f->mount;
-	int error = 0;
 
 	pthread_rwlock_wrlock(&m->gate);
-	for (size_t i = 0; error == 0 && i < m->caution.given_count; i++)
-		if (m->caution.given[i].kind == GIVEN_LISTING)
-			error = caution_blur(&m->caution, m->caution.given[i].id);
-	if (error == 0) {
+	int moved = last || !acl_given(&m->caution);
+	for (size_t i = 0; moved > 0 && i < m->caution.given_count; i++)
+		if (m->caution.given[i].kind == GIVEN_LISTING && caution_blur(&m->caution, m->caution.given[i].id) < 0)
+			moved = -ENOMEM;
+	if (moved > 0) {
 		m->shown = f->new.version;
 		m->flipping = false;
 	}
 	pthread_rwlock_unlock(&m->gate);
-	return error;
+	return moved;
 }
 
-/* Once a directory's lock was passed no old listing of it is on its way any more: from then on the kernel may trust mtime again. */
+/*
+ * Once a directory's lock was passed no old listing of it is on its way any more. One that was given last goes; it may have been begun with the true mtime.
+ * From then on the kernel may trust mtime again.
+ */
 static void settle(struct flip *f)
 {
 	struct caution *c = &f->mount->caution;
 
-	for (size_t i = 0; i < c->given_count; i++)
-		if (c->given[i].kind == GIVEN_ACL)
-			take_attributes(f, c->given[i].id);
 	for (size_t i = 0; i < c->blurred.count; i++) {
 		take_entry(f, c->blurred.items[i], NO_NAME);
 		nodes_refresh(f->mount->nodes, c->blurred.items[i]);
 	}
+	for (size_t i = 0; i < c->given_count; i++)
+		if (c->given[i].kind == GIVEN_ACL)
+			take_attributes(f, c->given[i].id); /* there are none but after the last attempt */
+		else
+			take_listing(f, c->given[i].id);
 	be_careless(f->mount);
 }
 
@@ -429,16 +452,17 @@ static int flip(struct flip *f)
 	}
 	be_cautious(f->mount);
 	int error = take_changes(f);
-	if (error == 0)
+	for (unsigned round = 1; error == 0; round++) {
 		error = sort_given(f);
-	if (error == 0)
-		error = move(f);
+		if (error == 0)
+			error = move(f, round == ROUNDS_MAX);
+	}
 	record_cursor_free(f->names);
-	if (error == 0)
+	if (error > 0)
 		settle(f);
 	else
 		be_careless(f->mount); /* the old version goes on being shown; that less of it is cached does no harm */
-	return error;
+	return error < 0 ? error : 0;
 }
 
 int slave_mount_flip(struct slave_mount *m)

@@ -130,13 +130,16 @@ static int list(struct listing *l, uint64_t after)
 	struct visit *v = l->visit;
 	struct buffer *reply = &v->server->reply;
 	struct record_cursor *cursor;
+	struct view view;
 	struct node dir;
 
 	buffer_clear(reply);
 	l->bytes = buffer_grow(reply, l->size);
 	if (!l->bytes)
 		return -ENOMEM;
-	int error = visit_node(v, l->dir, &dir, NULL);
+	int error = visit_node(v, l->dir, &dir, &view);
+	if (error == 0 && view.version != v->view.version)
+		error = -ENOENT; /* it was removed: so the kernel answers for other file systems, and readdir(3) takes it for the end */
 	if (error == 0 && v->cautious)
 		error = caution_gives(&v->mount->caution, l->dir, GIVEN_LISTING);
 	if (error == 0)

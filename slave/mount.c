@@ -337,11 +337,21 @@ uint64_t slave_mount_requests(const struct slave_mount *m)
 }
 
 /* What names still lead to is kept by being current; here it is about what they do not lead to any more. */
-bool slave_mount_holds(void *slave_mount, ino_id ino, version_t content_version)
+static bool is_left(struct slave_mount *m, ino_id ino, version_t content_version, version_t from, version_t until)
 {
-	struct slave_mount *m = slave_mount;
 	struct node_held held;
 
 	return nodes_find(m->nodes, node_id_of(ino, content_version), &held) && held.content_version == content_version &&
-	       held.left_at != 0;
+	       from <= held.left_at && held.left_at < until;
+}
+
+/* Directories have one id, whatever content version the master gave them. */
+bool slave_mount_holds(void *slave_mount, ino_id ino, version_t content_version, version_t from, version_t until)
+{
+	return is_left(slave_mount, ino, content_version, from, until) || is_left(slave_mount, ino, 0, from, until);
+}
+
+size_t slave_mount_nodes(const struct slave_mount *m)
+{
+	return nodes_count(m->nodes);
 }

@@ -36,8 +36,10 @@ int slave_mount_flip(struct slave_mount *);
 version_t slave_mount_shown(const struct slave_mount *);
 /* How many requests of the kernel were answered (forgets not counted). */
 uint64_t slave_mount_requests(const struct slave_mount *);
-/* Is the content of this node, of that content version, still known to the kernel? (retention asks; any thread) */
-bool slave_mount_holds(void *slave_mount, ino_id, version_t content_version);
+/* Does the kernel still know this node, of that content version, as what it was last shown as from 'from' until before 'until'? (retention asks; any thread) */
+bool slave_mount_holds(void *slave_mount, ino_id, version_t content_version, version_t from, version_t until);
+/* How many nodes the kernel knows. */
+size_t slave_mount_nodes(const struct slave_mount *);
 void slave_mount_stop(struct slave_mount *);
 void slave_mount_free(struct slave_mount *);
 

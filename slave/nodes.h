@@ -30,7 +30,7 @@ struct node_place {
 
 struct node_held {
 	version_t content_version;
-	version_t left_at; /* not 0: perhaps no longer what its names lead to; a version that shows it */
+	version_t left_at; /* not 0: perhaps no longer what its names lead to; the version that is shown of it then */
 };
 
 /*

@@ -245,12 +245,13 @@ static json_t *status(void *user)
 	if (!*trouble && s.error < 0)
 		trouble = error_text(s.error);
 	run_hex(state.did.bytes, sizeof(state.did.bytes), did);
-	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:o,s:s,s:s,s:I,s:s,s:o,s:o,s:b,s:o,s:o,s:b,s:o,s:o,s:o}", "role", "slave", "name",
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:o,s:s,s:s,s:I,s:s,s:o,s:o,s:b,s:o,s:o,s:b,s:o,s:o,s:I,s:o}", "role", "slave", "name",
 			 d->config->name, "did", did, "version", (json_int_t)state.current, "known", (json_int_t)fs_version_number(&s.known), "digest",
 			 run_json_digest(&state.digest), "state", slave_state_name(s.state), "master", d->config->master, "beat_ms",
 			 (json_int_t)(s.beat_seen ? node_now() - s.beat_seen : -1), "path", run_path_name(s.path), "trouble", run_json_text(trouble),
 			 "mountpoint", run_json_text(d->config->mountpoint), "mounted", d->mount != NULL, "pull", pull_status(d), "prepared",
-			 prepared_json(d), "checking", replica_checking(d->replica), "check", check_json(d), "after", after_json(d),
+			 prepared_json(d), "checking", replica_checking(d->replica), "check", check_json(d), "after", after_json(d), "nodes_held",
+			 (json_int_t)(d->mount ? slave_mount_nodes(d->mount) : 0),
 			 "counters", run_json_counters(d->node));
 }
 

@@ -10,6 +10,7 @@
 
 #include <limits.h>
 #include <lmdb.h>
+#include <pthread.h>
 
 #include "drsfs/buffer.h"
 #include "drsfs/error.h"
@@ -40,6 +41,27 @@ enum row {
 
 enum lane { LANE_RECORDS, LANE_VERSIONS, LANE_CHUNKS, LANE_COUNTS, LANE_QUEUES, LANES };
 
+#define RUN_SIZES 15 /* values of 2 to 16 pages */
+
+/* Free pages inside the file that LMDB could use (space.c). */
+struct free_room {
+	uint64_t pages;
+	uint64_t runs[RUN_SIZES];   /* those of them that values of each size surely find */
+	uint64_t joined[RUN_SIZES]; /* and would find if all stood in one list */
+	size_t lengths_count; /* of runs that were asked for */
+	uint64_t lists;   /* in which they stand */
+	bool complete;    /* no more was found than this */
+	bool more_lists;  /* though there are more, behind too many */
+};
+
+/* What space.c has counted for store_space, as of one commit. */
+struct counted_pages {
+	bool known;
+	size_t at; /* LMDB's number of it */
+	uint64_t free, tree;
+	struct free_room room;
+};
+
 struct store {
 	MDB_env *env;
 	MDB_dbi rows;
@@ -52,25 +74,14 @@ struct store {
 	uint64_t allocated_bytes; /* the data file has disk blocks up to here; the writer's (space.c) */
 	bool no_allocate;         /* the file system cannot allocate ahead */
 	bool scattered;           /* something was refused only because free pages stand in many lists; the writer's */
+	pthread_mutex_t counted_lock;
+	struct counted_pages counted;
 	char dir[PATH_MAX];
 };
 
 /* Keys of the hash functions, one for each use, derived from the store's secret. */
 struct seeds {
 	uint64_t digest, name, data, list;
-};
-
-#define RUN_SIZES 15 /* values of 2 to 16 pages */
-
-/* Free pages inside the file that LMDB could use (space.c). */
-struct free_room {
-	uint64_t pages;
-	uint64_t runs[RUN_SIZES];   /* those of them that values of each size surely find */
-	uint64_t joined[RUN_SIZES]; /* and would find if all stood in one list */
-	size_t lengths_count; /* of runs that were asked for */
-	uint64_t lists;   /* in which they stand */
-	bool complete;    /* no more was found than this */
-	bool more_lists;  /* though there are more, behind too many */
 };
 
 struct txn {

@@ -20,8 +20,8 @@ struct retire {
 	void *user;
 };
 
-/* A reader still has the file's old content open: its node stays until it is asked for again. */
-static int is_held(const struct retire *r, const struct record_key *key, struct slice row_value, bool *ret_held)
+/* A reader still has what the node was from 'from' until 'until' open: it stays until it is asked for again. */
+static int is_held(const struct retire *r, const struct record_key *key, version_t from, version_t until, struct slice row_value, bool *ret_held)
 {
 	struct node node;
 	*ret_held = false;
@@ -29,7 +29,7 @@ static int is_held(const struct retire *r, const struct record_key *key, struct 
 		return 0;
 	int error = node_decode(record_row_value(row_value), &node);
 	if (!error)
-		*ret_held = r->held(r->user, record_key_ino(key), node.content_version);
+		*ret_held = r->held(r->user, record_key_ino(key), node.content_version, from, until);
 	return error;
 }
 
@@ -55,9 +55,9 @@ static int retire_older(const struct retire *r, const struct record_key *key, ve
 	struct slice value;
 	int more;
 	*ret_kept = false;
-	while ((more = older(r->txn, key, at, &at, &value)) == 1) {
+	for (version_t until = at; (more = older(r->txn, key, until, &at, &value)) == 1; until = at) {
 		bool held;
-		int error = is_held(r, key, value, &held);
+		int error = is_held(r, key, at, until, value, &held);
 		if (!error && !held)
 			error = record_row_retire(r->txn, key, at);
 		if (error)

@@ -367,24 +367,29 @@ static int search_lists(MDB_cursor *cursor, const struct search *search, uint64_
 	return 0;
 }
 
-/* search->before 0: what is usable now. */
+static int find_room_in(MDB_txn *mdb, const struct search *search, struct free_room *ret_room)
+{
+	MDB_cursor *cursor;
+	uint64_t branches;
+	int rc = mdb_cursor_open(mdb, FREE_LISTS, &cursor);
+	if (!rc) {
+		rc = search_lists(cursor, search, tree_pages(mdb, FREE_LISTS, &branches), ret_room);
+		mdb_cursor_close(cursor);
+	}
+	return store_error(rc);
+}
+
+/* What is usable now. */
 static int find_room(struct store *store, struct search search, struct free_room *ret_room)
 {
 	MDB_txn *mdb;
-	MDB_cursor *cursor;
-	uint64_t branches;
 	int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &mdb);
 	if (rc)
 		return store_error(rc);
-	if (!search.before)
-		search.before = oldest_needed(store, mdb);
-	rc = mdb_cursor_open(mdb, FREE_LISTS, &cursor);
-	if (!rc) {
-		rc = search_lists(cursor, &search, tree_pages(mdb, FREE_LISTS, &branches), ret_room);
-		mdb_cursor_close(cursor);
-	}
+	search.before = oldest_needed(store, mdb);
+	int error = find_room_in(mdb, &search, ret_room);
 	mdb_txn_abort(mdb);
-	return store_error(rc);
+	return error;
 }
 
 /* --- asking */
@@ -536,23 +541,17 @@ bool space_ripens(const struct txn *txn)
 /* --- telling */
 
 /* All free pages, also those that readers and the last commits still keep from being used. */
-static int count_free_pages(struct store *store, uint64_t *ret_pages, uint64_t *ret_tree)
+static int count_free_pages(MDB_txn *mdb, uint64_t *ret_pages)
 {
-	MDB_txn *mdb;
 	MDB_cursor *cursor;
 	MDB_val key, list;
-	uint64_t pages = 0, branches;
-	int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &mdb);
+	uint64_t pages = 0;
+	int rc = mdb_cursor_open(mdb, FREE_LISTS, &cursor);
 	if (rc)
 		return store_error(rc);
-	*ret_tree = tree_pages(mdb, store->rows, &branches);
-	rc = mdb_cursor_open(mdb, FREE_LISTS, &cursor);
-	if (!rc) {
-		while ((rc = mdb_cursor_get(cursor, &key, &list, MDB_NEXT)) == 0)
-			pages += *(const size_t *)list.mv_data;
-		mdb_cursor_close(cursor);
-	}
-	mdb_txn_abort(mdb);
+	while ((rc = mdb_cursor_get(cursor, &key, &list, MDB_NEXT)) == 0)
+		pages += *(const size_t *)list.mv_data;
+	mdb_cursor_close(cursor);
 	if (rc != MDB_NOTFOUND)
 		return store_error(rc);
 	*ret_pages = pages;
@@ -560,9 +559,10 @@ static int count_free_pages(struct store *store, uint64_t *ret_pages, uint64_t *
 }
 
 /* How many of the free pages can hold content: if they are many, the rest is taken to be like the first. */
-static int count_usable_pages(struct store *store, uint64_t free_pages, struct free_room *ret_room)
+static int count_usable_pages(MDB_txn *mdb, uint64_t free_pages, struct free_room *ret_room)
 {
-	int error = find_room(store, (struct search){ .before = SIZE_MAX, .lists_max = UINT64_MAX, .goal = SAMPLE_PAGES }, ret_room);
+	static const struct search all = { .before = SIZE_MAX, .lists_max = UINT64_MAX, .goal = SAMPLE_PAGES };
+	int error = find_room_in(mdb, &all, ret_room);
 	if (!error && !ret_room->complete) {
 		ret_room->joined[RUN_SIZES - 1] = (uint64_t)((double)ret_room->joined[RUN_SIZES - 1] * (double)free_pages / (double)ret_room->pages);
 		ret_room->pages = free_pages;
@@ -570,26 +570,53 @@ static int count_usable_pages(struct store *store, uint64_t free_pages, struct f
 	return error;
 }
 
+/* What was counted holds until the next commit. */
+static int count_pages(struct store *store, MDB_txn *mdb, struct counted_pages *counted)
+{
+	uint64_t branches;
+	size_t at = mdb_txn_id(mdb);
+	if (counted->known && counted->at == at)
+		return 0;
+	struct counted_pages now = { .known = true, .at = at, .tree = tree_pages(mdb, store->rows, &branches) };
+	int error = count_free_pages(mdb, &now.free);
+	if (!error)
+		error = count_usable_pages(mdb, now.free, &now.room);
+	if (!error)
+		*counted = now;
+	return error;
+}
+
+static int counted_pages(struct store *store, struct counted_pages *ret_counted)
+{
+	MDB_txn *mdb;
+	int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &mdb);
+	if (rc)
+		return store_error(rc);
+	pthread_mutex_lock(&store->counted_lock);
+	int error = count_pages(store, mdb, &store->counted);
+	*ret_counted = store->counted;
+	pthread_mutex_unlock(&store->counted_lock);
+	mdb_txn_abort(mdb);
+	return error;
+}
+
 int store_space(struct store *store, struct store_space *ret_space)
 {
 	struct statvfs fs;
-	struct free_room room;
-	uint64_t free_pages = 0, tree = 0;
+	struct counted_pages counted = { 0 };
 	if (fstatvfs(store->data_fd, &fs) != 0)
 		return -errno;
-	int error = count_free_pages(store, &free_pages, &tree);
-	if (!error)
-		error = count_usable_pages(store, free_pages, &room);
+	int error = counted_pages(store, &counted);
 	if (error)
 		return error;
 	uint64_t pages = last_page(store) + 1, disk = (uint64_t)fs.f_bavail * fs.f_frsize;
 	uint64_t end = disk / store->page_bytes + (store->no_allocate ? 0 : less(store->allocated_bytes / store->page_bytes, pages));
-	uint64_t some = less(room.pages + end, reserve_bytes(store, tree) / store->page_bytes + SLACK_PAGES);
-	uint64_t runs = room.joined[RUN_SIZES - 1] + less(end, END_KEEP_PAGES + RUN_PAGES + SLACK_PAGES);
+	uint64_t some = less(counted.room.pages + end, reserve_bytes(store, counted.tree) / store->page_bytes + SLACK_PAGES);
+	uint64_t runs = counted.room.joined[RUN_SIZES - 1] + less(end, END_KEEP_PAGES + RUN_PAGES + SLACK_PAGES);
 	*ret_space = (struct store_space){
 		.total_bytes = (uint64_t)fs.f_blocks * fs.f_frsize,
 		.free_bytes = min_pages(some, runs) * store->page_bytes,
-		.used_bytes = less(pages, free_pages) * store->page_bytes,
+		.used_bytes = less(pages, counted.free) * store->page_bytes,
 	};
 	return 0;
 }

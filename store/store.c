@@ -230,6 +230,7 @@ int store_open(const struct store_options *options, struct store **ret_store)
 	if (!store)
 		return -ENOMEM;
 	store->lock_fd = -1;
+	pthread_mutex_init(&store->counted_lock, NULL);
 	store->read_only = options->read_only;
 	strcpy(store->dir, options->dir);
 	int error = open_parts(store, options);
@@ -249,6 +250,7 @@ void store_close(struct store *store)
 		mdb_env_close(store->env);
 	if (store->lock_fd >= 0)
 		close(store->lock_fd);
+	pthread_mutex_destroy(&store->counted_lock);
 	free(store);
 }
 

@@ -50,9 +50,9 @@ int version_change_next(struct txn *, version_t, struct record_key *key);
 /* Retention (retire.c): take away what no version >= horizon can see, up to 'work_max' changes a call, fewer when
  * disk room for that is short (-ENOSPC: not even one); *ret_done when the horizon is reached.
  * horizon <= current; moving it back does nothing, and it stays at the lowest base of a batch (batch_horizon). 'held' (may be NULL) tells that a
- * node's content of that content_version is still in use by a reader: then its record stays, and is asked for again by every later call; such records
- * alone do not keep *ret_done from being true. */
-typedef bool retire_held(void *user, ino_id, version_t content_version);
+ * node of that content_version, as it was in a version >= from and < until, is still in use by a reader: then its record stays, and is asked for again by
+ * every later call; such records alone do not keep *ret_done from being true. */
+typedef bool retire_held(void *user, ino_id, version_t content_version, version_t from, version_t until);
 int retire_step(struct txn *, version_t horizon, size_t work_max, retire_held *, void *user, bool *ret_done);
 
 /* Re-read everything (verify.c): every record decodes, every chunk hashes to its id and is counted rightly, nothing is wanted, names and nodes

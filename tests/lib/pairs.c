@@ -146,7 +146,7 @@ static void look_back(const char *reader, const char *name, int *kept_fd, unsign
 static int read_on(int which, unsigned long last, double until)
 {
 	static const char *const files[] = { "a", "b" };
-	char reader[16];
+	char reader[24];
 	int kept_fd = -1;
 	unsigned long kept_number = 0, first, second;
 	snprintf(reader, sizeof(reader), "reader %d", which);

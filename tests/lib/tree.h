@@ -19,10 +19,14 @@
 #include "store/node.h"
 #include "store/version.h"
 
+#ifndef TREE_PLACE
+#define TREE_PLACE "/tmp"
+#endif
+
 #define OWN __attribute__((unused)) static
 
 struct tree {
-	char dir[64];   /* holds "store" and "mnt" */
+	char dir[64];   /* in TREE_PLACE; holds "store" and "mnt" */
 	char state[80], mnt[80];
 	struct store *store;
 	struct txn *txn; /* open while a version is written */
@@ -221,7 +225,7 @@ OWN void tree_open(struct tree *t, enum store_role role)
 
 	memset(t, 0, sizeof(*t));
 	options.map_bytes = (size_t)1 << 32;
-	strcpy(t->dir, "/tmp/drsfs-test-XXXXXX");
+	strcpy(t->dir, TREE_PLACE "/drsfs-test-XXXXXX");
 	if (!mkdtemp(t->dir))
 		abort();
 	snprintf(t->state, sizeof(t->state), "%s/store", t->dir);

@@ -21,3 +21,21 @@ check "but in /tmp" as 12345 touch "$M/tmp/mine"
 check "it is theirs" eval '[ "$(stat -c %u "$M/tmp/mine")" = 12345 ]'
 check "another user may not remove it (sticky)" refused 'Operation not permitted' as 23456 rm -f "$M/tmp/mine"
 equal
+
+step "set-user-id programs and device nodes"
+cp /usr/bin/id "$M/id" && chmod 4755 "$M/id"
+mknod -m 666 "$M/zero" c 1 5
+equal
+for mount in "$M" "$S1"; do
+	check "${mount##*/}: a program runs as its owner" eval '[ "$(as 12345 "$mount/id" -u)" = 0 ]'
+	check "${mount##*/}: a device is one" eval '[ "$(as 12345 head -c 100 "$mount/zero" | wc -c)" = 100 ]'
+done
+cluster stop slave1
+cluster stop master
+export MASTER_OPTS="-o nosuid,nodev" SLAVE_OPTS="-o nosuid,nodev"
+check "both start with nosuid,nodev" eval 'cluster start master && cluster start slave1'
+unset MASTER_OPTS SLAVE_OPTS
+for mount in "$M" "$S1"; do
+	check "${mount##*/}: then a program runs as who calls it" eval '[ "$(as 12345 "$mount/id" -u)" = 12345 ]'
+	check "${mount##*/}: and a device is refused" refused 'Permission denied' as 12345 head -c 100 "$mount/zero"
+done

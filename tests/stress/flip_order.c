@@ -1,207 +1,70 @@
 /*
- * F4 under load: versions flip as fast as they can be committed, while processes and threads look at everything that changes: two
- * files, a symlink, an attribute, a listing, a listing whose directory keeps its mtime, and a name that is there in every other
- * version. Each thing tells the version that it is of. What somebody has seen, everybody shares: a look that begins afterwards
- * and finds something older breaks the promise. Once so, and once with inotify watchers (F5), to whom the same holds: who was told of a version and
- * looks sees that one at least. They are told of each version once.
+ * F3 and F4 under load: versions flip as fast as they can be committed, while processes and threads look at everything that changes
+ * (tests/lib/looks.h), and retention takes away what is old. Now and then several versions are one flip. All things change in each
+ * version, or one after another; without and with inotify watchers (F5), to whom the same holds: who was told of a version and looks
+ * sees that one at least. They are told of each once. Then each thing by itself.
  *
- *   flip_order [SECONDS]     for each of the two; exit code 0: kept; 1: broken; 77: cannot be run here
+ *   flip_order [SECONDS [THING]]     for each of the four, an eighth of it for each thing, or for THING only, by its number; exit code 0: kept; 1: broken;
+ *                                    77: cannot be run here
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <sys/inotify.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "slave/mount.h"
+#include "tests/lib/looks.h"
+#define TREE_PLACE "/dev/shm" /* no disk holds up versions */
 #include "tests/lib/tree.h"
 
 #define PROCESSES 3
-#define THREADS 2
-#define FILLERS 300 /* names that make listings take several requests */
+#define FIRST 100
+#define RETAINED 30
+#define TOLD_BEHIND_MAX 500
 
-struct shared {
-	_Atomic uint64_t seen; /* the newest version that anybody has seen */
-	_Atomic uint64_t looks, broken, events;
-	_Atomic uint64_t told; /* the newest version that the watcher of 'listed' and 'still' was told of by both */
-	atomic_bool mounted, stop;
+struct told {
+	_Atomic uint64_t events;
+	_Atomic uint64_t newest; /* version that the watcher of 'listed' and 'still' was told of by both */
 };
 
-static struct shared *shared;
+static struct looks *looks;
+static struct told *told;
 static struct tree tree;
-
-/* ---- looks: each gives the version that it saw, 0 if it cannot be told */
-
-static uint64_t number_in_file(const char *name)
-{
-	char path[200], text[32] = "";
-	uint64_t number = 0;
-
-	snprintf(path, sizeof(path), "%s/%s", tree.mnt, name);
-	int fd = open(path, O_RDONLY);
-	if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0)
-		number = strtoull(text, NULL, 10);
-	close(fd);
-	return number;
-}
-
-static uint64_t number_in_link(void)
-{
-	char path[200], text[32] = "";
-
-	snprintf(path, sizeof(path), "%s/link", tree.mnt);
-	return readlink(path, text, sizeof(text) - 1) > 0 ? strtoull(text, NULL, 10) : 0;
-}
-
-static uint64_t number_in_attribute(void)
-{
-	char path[200];
-	struct stat s;
-
-	snprintf(path, sizeof(path), "%s/attribute", tree.mnt);
-	return stat(path, &s) == 0 ? (uint64_t)s.st_mtim.tv_sec : 0;
-}
-
-static uint64_t number_in_listing(const char *name)
-{
-	char path[200];
-	uint64_t number = 0;
-	struct dirent *entry;
-
-	snprintf(path, sizeof(path), "%s/%s", tree.mnt, name);
-	DIR *dir = opendir(path);
-	while (dir && (entry = readdir(dir)))
-		if (sscanf(entry->d_name, "is-%" SCNu64, &number) == 1)
-			break;
-	if (dir)
-		closedir(dir);
-	return number;
-}
-
-/* The name of version N is looked for while N has not come, so the kernel remembers that it is not there. */
-static uint64_t number_by_name(uint64_t floor)
-{
-	char path[200];
-
-	for (uint64_t number = floor + 1;; number--) {
-		snprintf(path, sizeof(path), "%s/listed/is-%" PRIu64, tree.mnt, number);
-		if (access(path, F_OK) == 0)
-			return number;
-		if (number + 3 < floor || number == 1)
-			return floor; /* it has moved on meanwhile */
-	}
-}
-
-static uint64_t look(unsigned kind, uint64_t floor)
-{
-	switch (kind) {
-	case 0:
-		return number_in_file("a");
-	case 1:
-		return number_in_file("b");
-	case 2:
-		return number_in_link();
-	case 3:
-		return number_in_attribute();
-	case 4:
-		return number_in_listing("listed");
-	case 5:
-		return number_in_listing("still");
-	default:
-		return number_by_name(floor);
-	}
-}
-
-#define KIND_WHOLE_MAX 3 /* these are there in each version, and tell it */
-static const char *const kinds[] = { "file a", "file b", "symlink", "attribute", "listing", "listing with the same mtime", "name" };
-
-static void see(uint64_t number)
-{
-	uint64_t seen = shared->seen;
-
-	while (seen < number && !atomic_compare_exchange_weak(&shared->seen, &seen, number))
-		;
-}
-
-static void *reader(void *user)
-{
-	unsigned kind = (unsigned)(uintptr_t)user;
-
-	while (!shared->stop) {
-		kind = (kind + 1) % ARRAY_SIZE(kinds);
-		bool there = shared->mounted;
-		uint64_t floor = shared->seen;
-		uint64_t number = look(kind, floor);
-
-		shared->looks++;
-		if (number == 0 && there && kind <= KIND_WHOLE_MAX) {
-			shared->broken++;
-			fprintf(stderr, "%s shows nothing: %s\n", kinds[kind], strerror(errno));
-		}
-		if (number == 0)
-			continue; /* a listing may miss a name that is replaced while it goes on */
-		if (number < floor && kind != ARRAY_SIZE(kinds) - 1) {
-			shared->broken++;
-			fprintf(stderr, "%s shows version %" PRIu64 " after somebody has seen %" PRIu64 "\n", kinds[kind], number, floor);
-		}
-		see(number);
-	}
-	return NULL;
-}
-
-static void read_in_threads(unsigned process)
-{
-	pthread_t threads[THREADS];
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (uintptr_t i = 0; i < THREADS; i++)
-		pthread_create(&threads[i], NULL, reader, (void *)(process * 3 + i));
-	for (unsigned i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
-	_exit(0);
-}
 
 /* ---- who is told */
 
 #define WATCHES 4 /* numbers from 1 on */
 
 /* Every name of a version that comes up tells that version; everybody has to see it, or a later one, from then on. */
-static void is_told(const struct inotify_event *event, uint64_t told[WATCHES + 1])
+static void is_told(const struct inotify_event *event, uint64_t last[WATCHES + 1])
 {
 	uint64_t number;
 
-	shared->events++;
-	if (!(event->mask & (IN_CREATE | IN_MOVED_TO)) || !event->len || sscanf(event->name, "is-%" SCNu64, &number) != 1)
+	told->events++;
+	if (!(event->mask & (IN_CREATE | IN_MOVED_TO)) || !event->len || sscanf(event->name, "i-%" SCNu64, &number) != 1)
 		return;
-	if (told[event->wd] && number != told[event->wd] + 1) {
-		shared->broken++;
-		fprintf(stderr, "watch %d is told of version %" PRIu64 " after %" PRIu64 "\n", event->wd, number, told[event->wd]);
+	if (last[event->wd] && number != last[event->wd] + 1) {
+		looks->broken++;
+		fprintf(stderr, "watch %d is told of version %" PRIu64 " after %" PRIu64 "\n", event->wd, number, last[event->wd]);
 	}
-	told[event->wd] = number;
-	see(number);
+	last[event->wd] = number;
+	see(looks, step_first(looks, event->wd == 2 ? LISTED : STILL, number));
 }
 
 static void watch(int watcher)
 {
 	struct pollfd ready = { .fd = watcher, .events = POLLIN };
 	char events[64 << 10] __attribute__((aligned(8)));
-	uint64_t told[WATCHES + 1] = { 0 };
+	uint64_t last[WATCHES + 1] = { 0 };
 
-	while (!shared->stop) {
+	while (!looks->stop) {
 		ssize_t size = poll(&ready, 1, 100) > 0 ? read(watcher, events, sizeof(events)) : 0;
 		for (ssize_t at = 0; at < size;) {
 			const struct inotify_event *event = (const void *)(events + at);
 			at += (ssize_t)sizeof(*event) + event->len;
-			is_told(event, told);
+			is_told(event, last);
 		}
-		shared->told = told[2] < told[3] ? told[2] : told[3];
+		told->newest = last[2] < last[3] ? last[2] : last[3];
 	}
 }
 
@@ -214,7 +77,7 @@ static pid_t watch_in_process(void)
 	if (child != 0)
 		return child;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	while (!shared->mounted)
+	while (!looks->ready)
 		usleep(1000);
 	int watcher = inotify_init();
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
@@ -228,40 +91,171 @@ static pid_t watch_in_process(void)
 /* ---- versions */
 
 struct things {
-	ino_id a, b, attribute, listed, still, link;
+	ino_id a, big, link, attribute, xattr, acl, listed, still, large, seed, flag, here, there, f, d, one, two, type;
 };
 
-static void fill(ino_id dir)
+static void drop_name(ino_id dir, const char *name)
 {
-	char name[32];
+	struct record_key key = record_key_name(tree.txn, dir, name, strlen(name));
 
-	for (int i = 0; i < FILLERS; i++) {
-		snprintf(name, sizeof(name), "filler-%d-of-some-length", i);
-		tree_add_file(&tree, dir, name, "x", 1);
+	must(record_delete(tree.txn, tree.at, &key), "record_delete");
+}
+
+static void set_time(ino_id ino, uint64_t number, uint32_t mode)
+{
+	struct node node = tree_node(&tree, ino);
+
+	node.mtime = (struct node_time){ .seconds = (int64_t)number };
+	node.mode = S_IFREG | mode;
+	tree_put_node(&tree, ino, &node);
+}
+
+static void write_file(ino_id ino, uint64_t number, bool big)
+{
+	static char bytes[FILE_BYTES_MAX + 1];
+
+	tree_rewrite(&tree, ino, bytes, fill_with(bytes, number, big));
+	set_time(ino, number, 0644);
+}
+
+static bool has_name(ino_id dir, const char *name)
+{
+	struct record_key key = record_key_name(tree.txn, dir, name, strlen(name));
+	struct slice value;
+
+	return record_get(tree.txn, (struct view){ .version = tree.at }, &key, &value, NULL) == 0;
+}
+
+static void slide(struct things *t, ino_id dir, uint64_t number)
+{
+	char before[32], now[32];
+
+	for (uint64_t old = number - WINDOW - 1; old < number - WINDOW + 1; old++) {
+		snprintf(before, sizeof(before), "i-%" PRIu64, old);
+		if (last_of(dir == t->still ? STILL : LISTED, old) < number && has_name(dir, before))
+			drop_name(dir, before);
+	}
+	snprintf(now, sizeof(now), "i-%" PRIu64, number);
+	tree_put_name(&tree, dir, now, t->seed, DT_REG);
+	if (dir != t->still)
+		tree_touch(&tree, dir);
+}
+
+static void write_flag(struct things *t, uint64_t number)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%" PRIu64, number);
+	if (number % 2 == 1) {
+		t->flag = tree_file(&tree, INO_ROOT, "flag", text);
+	} else if (t->flag) {
+		tree_unlink(&tree, INO_ROOT, "flag");
+		tree_delete_node(&tree, t->flag);
 	}
 }
 
-static void write_number(struct things *t, uint64_t number)
+static void move(struct things *t, const char *name, ino_id ino, uint8_t type, bool odd)
 {
-	char text[32], before[48], now[48];
+	tree_unlink(&tree, odd ? t->here : t->there, name);
+	tree_link(&tree, odd ? t->there : t->here, name, ino, type);
+	if (type == DT_DIR) {
+		struct node node = tree_node(&tree, ino);
+		node.parent = odd ? t->there : t->here;
+		tree_put_node(&tree, ino, &node);
+	}
+}
+
+static void change_link(struct things *t, const char *text)
+{
+	if (t->link)
+		tree_delete_node(&tree, t->link);
+	t->link = tree_symlink(&tree, INO_ROOT, "link", text);
+}
+
+static void change_type(struct things *t, uint64_t number)
+{
+	if (t->type) {
+		tree_unlink(&tree, INO_ROOT, "type");
+		tree_delete_node(&tree, t->type);
+	}
+	t->type = number % 3 == 0 ? tree_file(&tree, INO_ROOT, "type", "x") :
+		  number % 3 == 1 ? tree_mkdir(&tree, INO_ROOT, "type") : tree_symlink(&tree, INO_ROOT, "type", "a");
+}
+
+static void change(struct things *t, enum thing thing, uint64_t number)
+{
+	bool odd = number % 2;
+	uint8_t acl[ACL_BYTES];
+	char text[32];
 
 	snprintf(text, sizeof(text), "%" PRIu64, number);
-	snprintf(before, sizeof(before), "is-%" PRIu64, number - 1);
-	snprintf(now, sizeof(now), "is-%" PRIu64, number);
-	tree_rewrite(&tree, t->a, text, strlen(text));
-	tree_rewrite(&tree, t->b, text, strlen(text));
-	if (t->link) {
-		tree_delete_node(&tree, t->link);
-		tree_unlink(&tree, t->listed, before);
-		struct record_key key = record_key_name(tree.txn, t->still, before, strlen(before));
-		must(record_delete(tree.txn, tree.at, &key), "record_delete");
+	switch (thing) {
+	case A:
+		return write_file(t->a, number, false);
+	case BIG:
+		return write_file(t->big, number, true);
+	case LINK:
+		return change_link(t, text);
+	case ATTRIBUTE:
+		return set_time(t->attribute, number, mode_of(number));
+	case XATTR:
+		return tree_xattr(&tree, t->xattr, "user.number", text, strlen(text));
+	case ACL:
+		acl_of(number, acl);
+		return tree_xattr(&tree, t->acl, "system.posix_acl_access", acl, ACL_BYTES);
+	case LISTED:
+		return slide(t, t->listed, number);
+	case STILL:
+		return slide(t, t->still, number);
+	case LARGE:
+		return slide(t, t->large, number);
+	case FLAG:
+		return write_flag(t, number);
+	case FILE_MOVES:
+		return move(t, "f", t->f, DT_REG, odd);
+	case DIR_MOVES:
+		return move(t, "d", t->d, DT_DIR, odd);
+	case EXCHANGED:
+		tree_put_name(&tree, INO_ROOT, "one", odd ? t->two : t->one, DT_REG);
+		return tree_put_name(&tree, INO_ROOT, "two", odd ? t->one : t->two, DT_REG);
+	case TYPE:
+		return change_type(t, number);
+	case THINGS:
+		break;
 	}
-	t->link = tree_symlink(&tree, INO_ROOT, "link", text);
-	tree_link(&tree, t->listed, now, t->a, DT_REG);
-	tree_put_name(&tree, t->still, now, t->b, DT_REG);
-	struct node node = tree_node(&tree, t->attribute);
-	node.mtime.seconds = (int64_t)number;
-	tree_put_node(&tree, t->attribute, &node);
+}
+
+static void build(struct things *t)
+{
+	char name[64];
+
+	*t = (struct things){ .a = tree_file(&tree, INO_ROOT, "a", ""), .big = tree_file(&tree, INO_ROOT, "big", "") };
+	tree_link(&tree, INO_ROOT, "a.link", t->a, DT_REG);
+	t->attribute = tree_file(&tree, INO_ROOT, "attribute", "x");
+	t->xattr = tree_file(&tree, INO_ROOT, "xattr", "x");
+	t->acl = tree_file(&tree, INO_ROOT, "acl", "x");
+	t->seed = tree_file(&tree, INO_ROOT, "seed", "x");
+	t->listed = tree_mkdir(&tree, INO_ROOT, "listed");
+	t->still = tree_mkdir(&tree, INO_ROOT, "still");
+	t->large = tree_mkdir(&tree, INO_ROOT, "large");
+	t->here = tree_mkdir(&tree, INO_ROOT, "here");
+	t->there = tree_mkdir(&tree, INO_ROOT, "there");
+	t->f = tree_file(&tree, t->there, "f", "x");
+	t->d = tree_mkdir(&tree, t->there, "d");
+	tree_file(&tree, t->d, "inside", "x");
+	t->one = tree_file(&tree, INO_ROOT, "one", "1");
+	t->two = tree_file(&tree, INO_ROOT, "two", "2");
+	for (int i = 0; i < FILLERS; i++) {
+		snprintf(name, sizeof(name), FILLER_NAME, i);
+		tree_put_name(&tree, t->large, name, t->seed, DT_REG);
+	}
+	for (uint64_t number = FIRST; number < FIRST + WINDOW; number++) {
+		slide(t, t->listed, number);
+		slide(t, t->still, number);
+		slide(t, t->large, number);
+	}
+	for (unsigned thing = 0; thing < THINGS; thing++)
+		change(t, thing, FIRST + WINDOW);
 }
 
 static double seconds_now(void)
@@ -272,84 +266,121 @@ static double seconds_now(void)
 	return (double)now.tv_sec + now.tv_nsec / 1e9;
 }
 
-static uint64_t flip_until(struct slave_mount *mount, struct things *things, double end, double *ret_flipping)
+/* What readers have open stays. The echo reads old versions, too, so not with watchers. */
+static void retire(struct slave_mount *mount)
 {
-	uint64_t number = 1;
+	bool done = false, more = true;
+
+	must(txn_begin_write(tree.store, &tree.txn), "begin");
+	while (!done)
+		must(retire_step(tree.txn, tree.at - RETAINED, 1000, slave_mount_holds, mount, &done), "retire_step");
+	while (more)
+		must(chunk_collect(tree.txn, 1000, &more), "chunk_collect");
+	must(txn_commit(tree.txn), "commit");
+}
+
+static void commit_step(struct things *things, uint64_t step)
+{
+	unsigned from = looks->focused ? looks->focus : looks->alone ? step % looks->alone : 0, to = looks->focused || looks->alone ? from + 1 : THINGS;
+
+	looks->begun = step;
+	tree_begin(&tree);
+	for (unsigned thing = from; thing < to; thing++)
+		change(things, thing, number_at(looks, thing, step));
+	tree_commit(&tree);
+}
+
+/* Watchers are told of each version as long as they are not too far behind. */
+static uint64_t told_step(void)
+{
+	uint64_t newest = told->newest;
+
+	return step_first(looks, STILL, newest ? newest : FIRST + WINDOW);
+}
+
+static uint64_t flip_until(struct slave_mount *mount, struct things *things, bool retiring, double end, double *ret_flipping)
+{
+	uint64_t step = looks->begun, flips = 0;
 
 	do {
-		tree_begin(&tree);
-		write_number(things, ++number);
-		tree_commit(&tree);
+		for (unsigned i = flips % 8 == 7 ? 3 : 1; i > 0; i--)
+			commit_step(things, ++step);
 		double begun = seconds_now();
 		must(slave_mount_flip(mount), "flip");
 		*ret_flipping += seconds_now() - begun;
-	} while (seconds_now() < end);
-	return number;
+		see(looks, step);
+		if (++flips % 16 == 0 && retiring)
+			retire(mount);
+		while (!retiring && step > told_step() + TOLD_BEHIND_MAX)
+			usleep(1000);
+	} while (seconds_now() < end && looks->broken == 0);
+	return flips;
 }
 
-static void look_at_flips(bool inotify, int seconds)
+static uint64_t look_at_flips(bool inotify, unsigned alone, const enum thing *focus, double seconds)
 {
 	struct slave_mount_options options = { .threads = 4, .inotify = inotify };
 	struct slave_mount *mount;
-	struct things things = { 0 };
+	struct things things;
 	double flipping = 0;
 	pid_t children[PROCESSES + 1];
 
-	memset(shared, 0, sizeof(*shared));
+	looks = looks_new(alone);
+	looks->focused = focus;
+	looks->focus = focus ? *focus : 0;
+	told->newest = told->events = 0;
 	tree_open(&tree, STORE_MASTER);
 	tree_begin(&tree);
-	things.a = tree_file(&tree, INO_ROOT, "a", "");
-	things.b = tree_file(&tree, INO_ROOT, "b", "");
-	things.attribute = tree_file(&tree, INO_ROOT, "attribute", "x");
-	things.listed = tree_mkdir(&tree, INO_ROOT, "listed");
-	things.still = tree_mkdir(&tree, INO_ROOT, "still");
-	fill(things.listed);
-	fill(things.still);
-	write_number(&things, 1);
+	build(&things);
 	tree_commit(&tree);
 	store_close(tree.store);
+	looks->floor = looks->begun = alone ? step_first(looks, alone - 1, FIRST + WINDOW) : FIRST + WINDOW;
 	/* The readers are forked before there is a store or a thread. */
-	for (unsigned i = 0; i < PROCESSES; i++) {
-		children[i] = fork();
-		if (children[i] == 0)
-			read_in_threads(i);
-	}
+	for (unsigned i = 0; i < PROCESSES; i++)
+		children[i] = looks_fork(looks, tree.mnt, i);
 	children[PROCESSES] = inotify ? watch_in_process() : 0;
-	struct store_options store = { .dir = tree.state, .role = STORE_MASTER, .map_bytes = (size_t)1 << 32 };
+	setpriority(PRIO_PROCESS, 0, alone || focus ? -10 : 0); /* nor do readers; they do at first, so that they get in between the parts of a flip */
+	struct store_options store = { .dir = tree.state, .role = STORE_MASTER, .lazy_sync = true, .map_bytes = (size_t)1 << 32 };
 	must(store_open(&store, &tree.store), "store_open");
 	options.mountpoint = tree.mnt;
 	must(slave_mount_new(tree.store, &options, NULL, NULL, &mount), "slave_mount_new");
 	must(slave_mount_start(mount), "slave_mount_start");
-	shared->mounted = true;
-	uint64_t flips = flip_until(mount, &things, seconds_now() + seconds, &flipping);
-	for (int i = 0; inotify && i < 300 && shared->told < flips; i++)
+	looks->ready = true;
+	uint64_t flips = flip_until(mount, &things, !inotify, seconds_now() + seconds, &flipping);
+	uint64_t last = number_at(looks, STILL, looks->begun);
+	for (int i = 0; inotify && i < 300 && told->newest < last; i++)
 		usleep(100000);
-	if (inotify && shared->told < flips) {
-		shared->broken++;
-		fprintf(stderr, "watchers are told of %" PRIu64 " of %" PRIu64 " versions\n", (uint64_t)shared->told, flips);
+	if (inotify && told->newest < last) {
+		looks->broken++;
+		fprintf(stderr, "watchers are told of %" PRIu64 " of %" PRIu64 " versions\n", (uint64_t)told->newest, last);
 	}
-	shared->stop = true;
+	looks->stop = true;
 	for (unsigned i = 0; i < PROCESSES + (inotify ? 1u : 0u); i++)
 		waitpid(children[i], NULL, 0);
-	printf("flip_order%s: %" PRIu64 " flips of %.2f ms, %" PRIu64 " looks, %" PRIu64 " requests, newest seen %" PRIu64 ", broken %" PRIu64
-	       ", events %" PRIu64 "\n", inotify ? " with watchers" : "", flips, flipping / (double)flips * 1e3, (uint64_t)shared->looks,
-	       slave_mount_requests(mount), (uint64_t)shared->seen, (uint64_t)shared->broken, (uint64_t)shared->events);
+	printf("flip_order%s%s%s: %" PRIu64 " flips of %.2f ms, %" PRIu64 " looks, %" PRIu64 " requests, newest seen %" PRIu64 ", broken %" PRIu64
+	       ", events %" PRIu64 "\n", focus ? ", " : "", focus ? thing_names[*focus] : alone ? ", one by one" : "", inotify ? " with watchers" : "", flips, flipping / (double)flips * 1e3, (uint64_t)looks->count,
+	       slave_mount_requests(mount), (uint64_t)looks->floor, (uint64_t)looks->broken, (uint64_t)told->events);
+	if (!focus)
+		looks_tell(looks);
 	fflush(stdout);
 	slave_mount_stop(mount);
 	slave_mount_free(mount);
 	tree_close(&tree);
+	return looks->broken;
 }
 
 int main(int argc, char **argv)
 {
-	int seconds = argc > 1 ? atoi(argv[1]) : 3;
-	uint64_t broken;
+	int seconds = argc > 1 ? atoi(argv[1]) : 2;
+	uint64_t all = 0;
 
 	if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) < 0)
 		return 77;
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	look_at_flips(false, seconds);
-	broken = shared->broken;
-	look_at_flips(true, seconds);
-	return broken || shared->broken;
+	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	enum thing from = argc > 2 ? (unsigned)atoi(argv[2]) % THINGS : 0, to = argc > 2 ? from + 1 : THINGS;
+	for (int i = 0; argc <= 2 && i < 4; i++)
+		all += look_at_flips(i % 2, i / 2 ? THINGS : 0, NULL, seconds);
+	for (enum thing thing = from; thing < to; thing++)
+		all += look_at_flips(false, 0, &thing, argc > 2 ? seconds : seconds / 8.0);
+	return all > 0;
 }

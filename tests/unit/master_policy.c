@@ -113,7 +113,7 @@ Test(policy, moves_with_a_directory)
 	cr_expect_not(two_phase(inside));
 	cr_assert(zero(int, name_of(INO_ROOT, "b", &from)));
 	cr_assert(zero(int, name_of(a, "b", &to)));
-	cr_assert(zero(int, name_rename(&live, &from, &to, 0)));
+	cr_assert(zero(int, name_rename(&live, &from, &to, 0, NULL)));
 	policy_changed(policy);
 	cr_expect(two_phase(inside));
 }

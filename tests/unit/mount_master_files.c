@@ -225,6 +225,27 @@ Test(files, sync_close_waits_until_published)
 	FIXTURE_END(f);
 }
 
+/* Inode numbers are those of a mount: what a process has open elsewhere is no copy of what it closes. */
+Test(files, sync_close_is_not_misled_by_another_mount)
+{
+	FIXTURE(f);
+	FIXTURE(other);
+	fixture_down(&f);
+	f.options.sync_close = true;
+	f.options.publish_delay_ms = 60000;
+	fixture_up(&f);
+	struct stat st, other_st;
+	int fd = open(at(&other, "a"), O_CREAT | O_WRONLY, 0644);
+	cr_assert(eq(int, fstat(fd, &other_st), 0));
+	put_file(&f, "a", "text");
+	cr_assert(eq(int, stat(at(&f, "a"), &st), 0));
+	cr_assert(eq(ulong, st.st_ino, other_st.st_ino));
+	cr_expect(eq(str, (char *)(uintptr_t)published_text(&f, "a"), "text"));
+	close(fd);
+	FIXTURE_END(f);
+	FIXTURE_END(other);
+}
+
 /* F7: without waiting, and without company, a change is announced. (How soon 'make bench' measures.) */
 Test(files, close_is_published_by_itself, .timeout = 60)
 {

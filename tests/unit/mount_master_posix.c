@@ -1,4 +1,7 @@
 /* What a local file system does, and a mount by FUSE does not of itself: files without a name, privileges that fall, times that stay as they were shown. (F1) */
+#include <linux/capability.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 
 #include "tests/unit/mount_master_fixture.h"
@@ -178,6 +181,28 @@ Test(privileges, fall_when_a_user_truncates_by_opening)
 	FIXTURE_END(f);
 }
 
+/* What counts is what it may do. */
+Test(privileges, fall_when_a_root_without_privileges_does)
+{
+	FIXTURE(f);
+	put_file(&f, "a", "text");
+	cr_assert(eq(int, chmod(at(&f, "a"), MARKED), 0));
+	pid_t child = fork();
+	if (child == 0) {
+		struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+		struct __user_cap_data_struct data[2];
+		bool ready = syscall(SYS_capget, &head, data) == 0;
+		data[0].effective &= ~(1u << CAP_FSETID);
+		ready = ready && syscall(SYS_capset, &head, data) == 0;
+		_exit(!ready || close(open(at(&f, "a"), O_WRONLY | O_TRUNC)) < 0);
+	}
+	int status;
+	cr_assert(eq(int, waitpid(child, &status, 0), child));
+	cr_assert(eq(int, status, 0));
+	cr_expect(eq(int, (int)stat_of(&f, "a").st_mode, S_IFREG | 0755));
+	FIXTURE_END(f);
+}
+
 Test(privileges, stay_when_root_does)
 {
 	FIXTURE(f);
@@ -210,6 +235,93 @@ Test(times, are_the_same_from_cold_caches)
 	time_stays(f, "moved");
 	cr_expect(eq(int, unlink(at(&f, "link")), 0));
 	time_stays(f, "moved");
+	FIXTURE_END(f);
+}
+
+static int move_covered(struct fixture *f, const char *from, const char *to, unsigned flags)
+{
+	return renameat2(AT_FDCWD, at(f, from), AT_FDCWD, at(f, to), RENAME_WHITEOUT | flags);
+}
+
+/* Overlays move a file and cover where it was in one step. */
+Test(names, moved_with_a_whiteout)
+{
+	FIXTURE(f);
+	struct stat st;
+	put_file(&f, "a", "text");
+	put_file(&f, "b", "old");
+	cr_assert(eq(int, mkdir(at(&f, "d"), 0755), 0));
+	sync_all(&f);
+	unsigned long versions = atomic_load(&f.versions);
+	cr_expect(eq(int, move_covered(&f, "a", "b", RENAME_NOREPLACE), -1));
+	cr_expect(eq(int, errno, EEXIST));
+	cr_expect(eq(int, move_covered(&f, "a", "b", 0), 0));
+	holds(f, "b", "text");
+	shows(f, "b", "text");
+	cr_expect(eq(ulong, atomic_load(&f.versions), versions + 1));
+	st = stat_of(&f, "a");
+	cr_expect(eq(int, (int)st.st_mode, S_IFCHR));
+	cr_expect(eq(int, (int)st.st_rdev, 0));
+	cr_expect(eq(int, (int)st.st_nlink, 1));
+	cr_expect(eq(int, move_covered(&f, "d", "e", 0), 0));
+	st = stat_of(&f, "d");
+	cr_expect(eq(int, (int)st.st_mode, S_IFCHR));
+	cr_expect(eq(int, (int)stat_of(&f, "").st_nlink, 3));
+	int fd = open(at(&f, "b"), O_RDWR), new = open(at(&f, "new"), O_CREAT | O_WRONLY, 0644);
+	put(new, "new");
+	cr_expect(eq(int, rename(at(&f, "new"), at(&f, "b")), 0));
+	cr_expect(eq(int, move_covered(&f, "b", "c", 0), 0)); /* one that waits, from above one that is published */
+	st = stat_of(&f, "b");
+	cr_expect(eq(int, (int)st.st_mode, S_IFCHR));
+	close(new);
+	close(fd);
+	shows(f, "c", "new");
+	cool();
+	holds(f, "c", "new");
+	st = stat_of(&f, "b");
+	cr_expect(eq(int, (int)st.st_mode, S_IFCHR));
+	FIXTURE_END(f);
+}
+
+static int open_by_handle(struct fixture *f, struct file_handle *handle)
+{
+	int mount = open(f->mountpoint, O_RDONLY | O_DIRECTORY);
+	int fd = open_by_handle_at(mount, handle, O_RDONLY);
+	int error = errno;
+	close(mount);
+	errno = error;
+	return fd;
+}
+
+/* As file servers and watchers of whole file systems keep them. */
+Test(handles, stand_for_what_the_kernel_has_forgotten)
+{
+	FIXTURE(f);
+	struct {
+		struct file_handle head;
+		unsigned char bytes[MAX_HANDLE_SZ];
+	} file = { .head.handle_bytes = MAX_HANDLE_SZ }, directory = file;
+	int id;
+	char path[64], target[PATH_MAX] = "";
+	cr_assert(eq(int, shell(&f, "mkdir -p a/b && echo text >a/b/file"), 0));
+	cr_assert(eq(int, name_to_handle_at(AT_FDCWD, at(&f, "a/b/file"), &file.head, &id, 0), 0));
+	cr_assert(eq(int, name_to_handle_at(AT_FDCWD, at(&f, "a/b"), &directory.head, &id, 0), 0));
+	fixture_down(&f);
+	fixture_up(&f);
+	int fd = open_by_handle(&f, &file.head);
+	cr_expect(eq(long, read(fd, target, sizeof(target)), 5));
+	close(fd);
+	cr_expect(eq(int, rename(at(&f, "a/b"), at(&f, "c")), 0));
+	cool();
+	fd = open_by_handle(&f, &directory.head);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	cr_expect(gt(long, readlink(path, target, sizeof(target) - 1), 0));
+	cr_expect(eq(str, target, (char *)(uintptr_t)at(&f, "c")));
+	close(fd);
+	cr_expect(eq(int, unlink(at(&f, "c/file")), 0));
+	cool();
+	cr_expect(eq(int, open_by_handle(&f, &file.head), -1));
+	cr_expect(eq(int, errno, ESTALE));
 	FIXTURE_END(f);
 }
 
@@ -253,6 +365,27 @@ Test(times, of_content_are_the_same_from_cold_caches)
 	FIXTURE_END(f);
 }
 
+/* What is made and moved while it is being written is nothing that slaves see, or are asked about. */
+Test(times, of_a_directory_wait_with_its_names)
+{
+	FIXTURE(f);
+	cr_assert(eq(int, mkdir(at(&f, "two"), 0755), 0));
+	cr_assert(eq(int, setxattr(at(&f, "two"), "user.drsfs.publish", "two-phase", 9, 0), 0));
+	sync_all(&f);
+	unsigned long versions = atomic_load(&f.versions);
+	int fd = open(at(&f, "two/a"), O_CREAT | O_RDWR, 0644);
+	put(fd, "text");
+	cr_expect(eq(int, rename(at(&f, "two/a"), at(&f, "two/b")), 0));
+	time_stays(f, "two");
+	cr_expect(eq(int, link(at(&f, "two/b"), at(&f, "two/c")), 0));
+	time_stays(f, "two");
+	cr_expect(eq(int, close(fd), 0));
+	holds(f, "two/c", "text");
+	sync_all(&f);
+	cr_expect(eq(ulong, atomic_load(&f.versions), versions + 1)); /* the one that was agreed upon */
+	FIXTURE_END(f);
+}
+
 /* That it tells it later makes no version. */
 Test(times, that_the_kernel_tells_wait_for_a_version)
 {
@@ -264,6 +397,30 @@ Test(times, that_the_kernel_tells_wait_for_a_version)
 	cool();
 	sync_all(&f);
 	cr_expect(eq(ulong, atomic_load(&f.versions), versions));
+	FIXTURE_END(f);
+}
+
+/* What a copy is made by: what was written counts, though the kernel has not handed it over. */
+Test(content, is_where_it_was_written_just_now)
+{
+	FIXTURE(f);
+	int fd = open(at(&f, "file"), O_CREAT | O_RDWR, 0644), reader = open(at(&f, "file"), O_RDONLY);
+	cr_expect(eq(int, ftruncate(fd, 1 << 20), 0));
+	cr_expect(eq(int, fsync(fd), 0));
+	for (off_t at = 300000; at < 1000000; at += 300000) {
+		cr_expect(eq(long, pwrite(fd, "text", 4, at), 4));
+		off_t data = lseek(reader, at - 10000, SEEK_DATA);
+		cr_expect(ge(long, data, at - 10000));
+		cr_expect(le(long, data, at));
+		cr_expect(gt(long, lseek(reader, at, SEEK_HOLE), at));
+	}
+	cr_expect(eq(long, lseek(reader, 990000, SEEK_DATA), -1));
+	cr_expect(eq(long, pwrite(fd, "text", 4, 2 << 20), 4));
+	cr_expect(eq(long, lseek(reader, 0, SEEK_END), (2 << 20) + 4));
+	cr_expect(ge(long, lseek(reader, 990000, SEEK_DATA), 990000));
+	cr_expect(eq(long, lseek(reader, 2 << 20, SEEK_HOLE), (2 << 20) + 4));
+	close(reader);
+	close(fd);
 	FIXTURE_END(f);
 }
 
@@ -294,5 +451,51 @@ Test(attributes, answer_as_elsewhere)
 	cr_expect(eq(int, removexattr(file, "user.none"), -1));
 	cr_expect(eq(int, errno, ENODATA));
 	cr_expect(eq(int, removexattr(file, "system.posix_acl_access"), 0));
+	FIXTURE_END(f);
+}
+
+/* A directory of 255 bytes at a time, as deep as a path may be: 4,095 bytes. */
+Test(names, and_paths_may_be_as_long_as_elsewhere)
+{
+	FIXTURE(f);
+	char path[PATH_MAX + 1] = "", longest[PATH_MAX + 1];
+	size_t size = (size_t)snprintf(path, sizeof(path), "%s", f.mountpoint);
+	while (size + 1 + NAME_MAX < PATH_MAX - 1) {
+		path[size] = '/';
+		memset(path + size + 1, 'n', NAME_MAX);
+		path[size += 1 + NAME_MAX] = 0;
+		cr_assert(eq(int, mkdir(path, 0755), 0));
+	}
+	memcpy(longest, path, size);
+	longest[size] = '/';
+	memset(longest + size + 1, 'f', PATH_MAX - 1 - size - 1);
+	longest[PATH_MAX - 1] = 0;
+	int fd = open(longest, O_CREAT | O_RDWR, 0644);
+	cr_assert(ge(int, fd, 0));
+	put(fd, "deep");
+	close(fd);
+	cool();
+	cr_expect(eq(int, access(longest, R_OK), 0));
+	longest[PATH_MAX - 1] = 'f';
+	longest[PATH_MAX] = 0;
+	cr_expect(eq(int, access(longest, F_OK), -1));
+	cr_expect(eq(int, errno, ENAMETOOLONG));
+	cr_expect(eq(int, symlink("b", at(&f, "a")), 0));
+	cr_expect(eq(int, symlink("a", at(&f, "b")), 0));
+	cr_expect(eq(int, access(at(&f, "a"), F_OK), -1));
+	cr_expect(eq(int, errno, ELOOP));
+	FIXTURE_END(f);
+}
+
+Test(attributes, unknown_requests_are_none)
+{
+	FIXTURE(f);
+	long flags = 0;
+	int fd = open(at(&f, "file"), O_CREAT | O_RDWR, 0644);
+	cr_expect(eq(int, ioctl(fd, FS_IOC_GETFLAGS, &flags), -1));
+	cr_expect(eq(int, errno, ENOTTY));
+	cr_expect(eq(int, ioctl(fd, _IO('d', 200)), -1));
+	cr_expect(eq(int, errno, ENOTTY));
+	close(fd);
 	FIXTURE_END(f);
 }

@@ -580,12 +580,36 @@ Test(mount_slave, several_versions_in_one_flip)
 
 /* ---- open files keep what they opened (F3) */
 
+static void retire_all(void)
+{
+	struct tree *t = &w.tree;
+	bool done = false, more = true;
+
+	must(txn_begin_write(t->store, &t->txn), "begin");
+	while (!done)
+		must(retire_step(t->txn, t->at, 1000, slave_mount_holds, w.mount, &done), "retire_step");
+	while (more)
+		must(chunk_collect(t->txn, 1000, &more), "chunk_collect");
+	must(txn_commit(t->txn), "commit");
+	t->txn = NULL;
+}
+
+static bool record_row_exists(version_t at, ino_id ino)
+{
+	struct record_key key = record_key_node(ino);
+	struct txn *txn;
+
+	must(txn_begin_read(w.tree.store, &txn), "begin");
+	bool exists = record_exists_at(txn, at, &key, NULL);
+	txn_abort(txn);
+	return exists;
+}
+
 Test(mount_slave, an_open_file_keeps_its_content)
 {
 	struct tree *t = &w.tree;
 	size_t size = 3 << 20;
 	char *data = malloc(size), *back = malloc(size);
-	bool done = false;
 
 	for (size_t i = 0; i < size; i++)
 		data[i] = (char)(i * 40503u >> 7);
@@ -598,27 +622,21 @@ Test(mount_slave, an_open_file_keeps_its_content)
 	commit_and_flip();
 	int fd = open(at("f"), O_RDONLY);
 	cr_assert(ge(i32, fd, 0));
-	cr_assert(not(slave_mount_holds(w.mount, f, written))); /* it is current */
+	cr_assert(not(slave_mount_holds(w.mount, f, written, written, written + 2))); /* it is current */
 
 	tree_begin(t);
 	tree_rewrite(t, f, "short", 5);
 	commit_and_flip();
-	cr_assert(slave_mount_holds(w.mount, f, written));
+	cr_assert(slave_mount_holds(w.mount, f, written, written + 1, written + 2)); /* as it was after the chmod, */
+	cr_assert(not(slave_mount_holds(w.mount, f, written, written, written + 1)));  /* not before */
 	for (int i = 0; i < 3; i++) {
 		tree_begin(t);
 		tree_chmod(t, f, 0640 + i);
 		commit_and_flip();
 	}
-	while (!done) {
-		must(txn_begin_write(t->store, &t->txn), "begin");
-		must(retire_step(t->txn, t->at, 1000, slave_mount_holds, w.mount, &done), "retire_step");
-		must(txn_commit(t->txn), "commit");
-	}
-	for (bool more = true; more;) {
-		must(txn_begin_write(t->store, &t->txn), "begin");
-		must(chunk_collect(t->txn, 1000, &more), "chunk_collect");
-		must(txn_commit(t->txn), "commit");
-	}
+	retire_all();
+	cr_assert(not(record_row_exists(written, f)));
+	cr_assert(record_row_exists(written + 1, f));
 	struct stat s;
 	cr_assert(zero(i32, fstat(fd, &s)));
 	cr_assert(eq(i64, s.st_size, (int64_t)size));
@@ -649,6 +667,78 @@ Test(mount_slave, a_deleted_file_can_be_read_to_its_end)
 	says("f", "ENOENT");
 	cr_assert(eq(i64, read(fd, text, sizeof(text)), 4));
 	close(fd);
+}
+
+enum { UPDATED = 64, UPDATES = 20000 };
+
+static pid_t read_files_in_process(void)
+{
+	char path[32], text[64];
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (unsigned i = 0;; i = (i + 13) % UPDATED) {
+		snprintf(path, sizeof(path), "%u", i);
+		int fd = open(at(path), O_RDONLY);
+		if (fd < 0 || read(fd, text, sizeof(text)) <= 0)
+			_exit(1);
+		close(fd);
+	}
+}
+
+static void look_at_updated(void)
+{
+	char path[32];
+
+	for (unsigned i = 0; i < UPDATED; i++) {
+		snprintf(path, sizeof(path), "%u", i);
+		attributes(path);
+	}
+}
+
+/* Neither nodes nor records pile up while files that are written are opened and closed. */
+Test(mount_slave, what_nobody_holds_any_more_is_forgotten)
+{
+	struct tree *t = &w.tree;
+	ino_id inos[UPDATED];
+	version_t versions[UPDATED];
+	char text[32];
+	int status;
+
+	tree_begin(t);
+	for (unsigned i = 0; i < UPDATED; i++) {
+		snprintf(text, sizeof(text), "%u", i);
+		inos[i] = tree_file(t, INO_ROOT, text, text);
+	}
+	tree_commit(t);
+	begin_mount();
+	look_at_updated();
+	size_t held = slave_mount_nodes(w.mount);
+	pid_t reader = read_files_in_process();
+	for (unsigned i = 0; i < UPDATES; i += UPDATED / 2) {
+		tree_begin(t);
+		for (unsigned k = i; k < i + UPDATED / 2; k++) {
+			snprintf(text, sizeof(text), "update %u", k);
+			tree_rewrite(t, inos[k % UPDATED], text, strlen(text));
+			versions[k % UPDATED] = t->at;
+		}
+		commit_and_flip();
+		if (i / (UPDATED / 2) % 32 == 0)
+			retire_all();
+	}
+	cr_assert(zero(i32, kill(reader, SIGKILL)));
+	cr_assert(eq(i32, waitpid(reader, &status, 0), reader));
+	cr_assert(eq(i32, WTERMSIG(status), SIGKILL)); /* it has read all the time */
+	look_at_updated();
+	for (unsigned i = 0; i < 5000 && slave_mount_nodes(w.mount) > held; i++)
+		poll(NULL, 0, 1);
+	cr_assert(eq(sz, slave_mount_nodes(w.mount), held));
+	retire_all();
+	for (unsigned i = 0; i < UPDATED; i++)
+		for (version_t version = 1; version < versions[i]; version++)
+			cr_assert(not(record_row_exists(version, inos[i])));
 }
 
 /* ---- figures of flips */

@@ -481,9 +481,9 @@ Test(store_records, history_is_found_from_any_number)
 
 /* --- retention */
 
-static bool held_by_reader(void *user, ino_id ino, version_t content_version)
+static bool held_by_reader(void *user, ino_id ino, version_t content_version, version_t from, version_t until)
 {
-	return *(bool *)user && ino == 20 && content_version == 1;
+	return *(bool *)user && ino == 20 && content_version == 1 && from == 1 && until == 2;
 }
 
 Test(store_records, content_in_use_outlives_the_horizon)
