@@ -23,7 +23,7 @@ write_a_while() { # write_a_while MODE…: two writers each, for a second
 		for who in 1 2; do
 			: >"$T/confirmed-$mode-$who"
 			writer "$M/$mode.db" "$mode" $who 2>/dev/null &
-			writers+=($!)
+			writers+=($!) extra_pids+=($!)
 		done
 	done
 	sleep 1.5
