@@ -19,6 +19,8 @@
 #define COST_FIRST (500 * MICROSECOND)
 #define CREDIT_COMMITS 4              /* how many commits may follow each other after a pause */
 #define CREDIT_PER_MILLE 120          /* the part of the time that goes into commits */
+#define STALL (8 * MILLISECOND)       /* that a commit of much may take: nobody is served meanwhile */
+#define DIRTY_BYTES_MIN ((size_t)2 << 20)
 #define DIRTY_BYTES_MAX ((size_t)32 << 20)
 #define WRITTEN_MAX (1 * SECOND)      /* what is not finished is committed too, so that no transaction stays open for long */
 
@@ -31,7 +33,8 @@
 
 void publish_init(struct publish *p, struct work *work, struct live *live, const struct master_mount_options *options, const struct master_mount_listener *listener)
 {
-	*p = (struct publish){ .live = live, .work = work, .options = *options, .listener = *listener, .cost = COST_FIRST, .untidy = true };
+	*p = (struct publish){ .live = live, .work = work, .options = *options, .listener = *listener, .cost = COST_FIRST, .untidy = true,
+			       .dirty_max = DIRTY_BYTES_MIN };
 }
 
 void publish_fini(struct publish *p)
@@ -61,6 +64,11 @@ static time_ns max_time(time_ns a, time_ns b)
 	return a > b ? a : b;
 }
 
+static size_t dirty_bytes(const struct work *work)
+{
+	return txn_dirty_bytes(work->writer) + work->edit_bytes;
+}
+
 bool publish_served(struct publish *p, time_ns now)
 {
 	const struct live *live = p->live;
@@ -72,7 +80,7 @@ bool publish_served(struct publish *p, time_ns now)
 		p->finished_since = now;
 	if (p->finished_since && now >= latest(p))
 		return true;
-	return txn_dirty_bytes(p->work->writer) + p->work->edit_bytes > DIRTY_BYTES_MAX;
+	return dirty_bytes(p->work) > p->dirty_max;
 }
 
 /* When the budget allows the next commit. (A mount that has been quiet for half of what a commit costs loses little by one in any case.) */
@@ -88,9 +96,21 @@ time_ns publish_due(const struct publish *p, time_ns served_at)
 	return p->written_since ? p->written_since + WRITTEN_MAX : TIME_NEVER;
 }
 
-static void account(struct publish *p, time_ns began, time_ns ended)
+/* How much the disk takes in STALL is found out by trying; only commits of much tell. */
+static void learn_dirty_max(struct publish *p, size_t bytes, time_ns took)
+{
+	if (bytes < p->dirty_max)
+		return;
+	size_t wanted = (size_t)((double)p->dirty_max * (double)STALL / (double)max_time(took, 1));
+	wanted = wanted > 2 * p->dirty_max ? 2 * p->dirty_max : wanted;
+	p->dirty_max = (p->dirty_max + wanted) / 2;
+	p->dirty_max = p->dirty_max < DIRTY_BYTES_MIN ? DIRTY_BYTES_MIN : p->dirty_max > DIRTY_BYTES_MAX ? DIRTY_BYTES_MAX : p->dirty_max;
+}
+
+static void account(struct publish *p, size_t bytes, time_ns began, time_ns ended)
 {
 	time_ns took = ended - began, most = CREDIT_COMMITS * p->cost;
+	learn_dirty_max(p, bytes, took);
 	p->credit = min_time(most, p->credit + (ended - p->credited_at) * CREDIT_PER_MILLE / 1000) - took;
 	p->credit = max_time(p->credit, -most);
 	p->credited_at = ended;
@@ -189,9 +209,10 @@ int publish_commit(struct publish *p)
 		work_change(p->work, 0, true, &txn);
 	if (!p->work->writer)
 		return p->work->broken;
+	size_t bytes = dirty_bytes(p->work);
 	time_ns began = publish_clock();
 	int ret = commit(p);
-	account(p, began, publish_clock());
+	account(p, bytes, began, publish_clock());
 	return ret;
 }
 

@@ -4,7 +4,8 @@
  * A commit costs its time, in which nothing is served. When something is finished and the mount has been quiet for a moment it is sealed and
  * committed, as long as commits take no more than a small part of the time (a token bucket of commit time); what finishes meanwhile joins in.
  * Beyond that budget it has to be quiet for half of what a commit costs: a program at work is hardly ever, and nobody else is kept waiting.
- * At the latest publish_delay_ms after the first finished change it is committed in any case. Who waits for an fsync is not kept waiting.
+ * At the latest publish_delay_ms after the first finished change it is committed in any case, or when there is so much that a commit of more would
+ * keep everybody waiting for long. Who waits for an fsync is not kept waiting.
  *
  * When nothing else is to be done: retention and garbage, a little at a time.
  */
@@ -26,6 +27,7 @@ struct publish {
 	time_ns cost;            /* of a commit, smoothed */
 	time_ns credit;          /* commit time that may be spent now */
 	time_ns credited_at;
+	size_t dirty_max;        /* so much is committed at once, so that it does not take long */
 	bool untidy;             /* there may be something to tidy */
 	bool stuck;              /* even tidying finds no room */
 	bool making_room;
