@@ -21,7 +21,7 @@ struct chunk_id {
  * the entry stands for, > 0. Lists nest at most ENTRY_DEPTH_MAX deep.
  */
 enum entry_kind { ENTRY_DATA = 0, ENTRY_LIST = 1, ENTRY_HOLE = 2 };
-#define ENTRY_DEPTH_MAX 6
+#define ENTRY_DEPTH_MAX 10
 #define ENTRY_BYTES_MAX (10 + 16)
 
 struct entry {

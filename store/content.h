@@ -4,6 +4,8 @@
  * Data is cut by FastCDC (gear hash; CUT_BYTES_MIN/AVERAGE/MAX); the resulting entries are grouped into list chunks, cut after entries whose id says so
  * (LIST_ENTRIES_MIN/AVERAGE/MAX), level by level, until at most LIST_ENTRIES_TOP remain: these stand in the node record. So an insertion near
  * the start of a big file changes a few data chunks, one or two list chunks a level, and the top: the rest is shared by id, on disk and on the wire.
+ * Each list that changes counts all its entries anew, in rows that lie everywhere on disk: with about 15 entries a list a level more is cheaper than more
+ * of them.
  * Files of up to NODE_INLINE_BYTES_MAX live inside their node record. Runs of zeros that nobody wrote are hole entries.
  */
 #ifndef STORE_CONTENT_H
@@ -16,10 +18,10 @@
 #define CUT_BYTES_MIN 8192
 #define CUT_BYTES_AVERAGE 32768
 #define CUT_BYTES_MAX CHUNK_BYTES_MAX
-#define LIST_ENTRIES_MIN 32
-#define LIST_ENTRIES_AVERAGE 128
-#define LIST_ENTRIES_MAX 512
-#define LIST_ENTRIES_TOP 64
+#define LIST_ENTRIES_MIN 4
+#define LIST_ENTRIES_AVERAGE 12
+#define LIST_ENTRIES_MAX 64
+#define LIST_ENTRIES_TOP 16
 #define CONTENT_BYTES_MAX ((uint64_t)1 << 62)
 
 /*

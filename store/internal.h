@@ -19,7 +19,7 @@
 #include "store/store.h"
 #include "store/version.h"
 
-#define STORE_FORMAT 2
+#define STORE_FORMAT 3
 
 /* First bytes of row keys. */
 enum row {

@@ -174,20 +174,6 @@ static int bring(const struct loader *l, uintptr_t from, uintptr_t to)
 
 /* ---- what is needed, and where it lies */
 
-/* Lists of a file were stored together, before its data. */
-static int bring_list(const struct loader *l, struct txn *txn, const struct chunk_id *id)
-{
-	struct slice place;
-
-	if (chunk_place(txn, id, &place) != 0 || place.size > CHUNK_BYTES_MAX + 1)
-		return 0; /* the walk will tell */
-	uintptr_t from = (uintptr_t)place.data & ~l->page_mask, to = ((uintptr_t)place.data + place.size + l->page_mask) & ~l->page_mask;
-	if (is_in_memory(l, from, to))
-		return 0;
-	advise_around(l, from, to);
-	return bring(l, from, to);
-}
-
 static bool run_takes(const struct loader *l, const struct run *run, uintptr_t from, uintptr_t to)
 {
 	bool near = from >= run->from && from <= run->to + GAP_BYTES_MAX;
@@ -230,10 +216,8 @@ static int visit_part(const struct walk *w, const struct span *span)
 	struct loader *l = w->user;
 	uint64_t from, to;
 
-	if (span->kind == ENTRY_LIST) {
-		int error = bring_list(l, w->txn, span->id);
-		return error < 0 ? error : WALK_OPEN;
-	}
+	if (span->kind == ENTRY_LIST)
+		return WALK_OPEN; /* it lies in a page of the tree, where it has been found */
 	if (l->parts_count == PARTS_MAX)
 		return -E2BIG;
 	span_clip(w, span, &from, &to);

@@ -305,8 +305,8 @@ int settle_lists(struct pieces *p, struct txn *txn)
 		if (ret == 0)
 			ret = settle_level(p, txn, p->level - 1);
 	}
-	/* Three lists have more than 2 * LIST_ENTRIES_MIN items, too many for a root. */
-	for (bool done = false; ret == 0 && !done && p->level > 0 && p->root.count <= 2;)
+	/* All lists but the last have LIST_ENTRIES_MIN items, so that those of more lists are too many for a root. */
+	for (bool done = false; ret == 0 && !done && p->level > 0 && p->root.count <= (LIST_ENTRIES_TOP - 1) / LIST_ENTRIES_MIN + 1;)
 		ret = lower_root(p, txn, &done);
 	return ret;
 }

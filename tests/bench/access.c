@@ -88,7 +88,9 @@ static void act_on_files(const char *action, const char *directory, long count)
 
 static off_t place_in(off_t size)
 {
-	static uint64_t state = 88172645463325252;
+	static uint64_t state;
+	if (!state) /* other places in each run */
+		state = 88172645463325252 ^ (uint64_t)now_us();
 	state ^= state << 13;
 	state ^= state >> 7;
 	state ^= state << 17;
@@ -108,7 +110,7 @@ static void act_on_one(const char *action, const char *name, long count)
 		} else if (reads) {
 			need(pread(fd, content, SMALL, place_in(size)) == SMALL, "read", name);
 		} else {
-			memcpy(content, &i, sizeof(i));
+			memcpy(content, (double[]){ now_us() }, sizeof(double));
 			need(pwrite(fd, content, SMALL, place_in(size)) == SMALL && (!each || fsync(fd) == 0), "write", name);
 		}
 	}

@@ -452,30 +452,3 @@ Test(loader, a_bad_page_of_a_small_file_is_an_error)
 	file_free(&file);
 }
 
-/* Where it has pages of its own. */
-Test(loader, a_bad_page_of_a_list_is_an_error)
-{
-	struct file file;
-	struct entry entry;
-	struct slice list = { NULL, 0 };
-	uint64_t start = 0;
-
-	make_file(&file, 2, 24 * MIB);
-	struct reader r = reader_of(file.node.content);
-	while (entry_next(&r, &entry) == 1) {
-		if (entry.kind == ENTRY_LIST)
-			cr_assert(eq(int, chunk_get(f.txn, &entry.id, true, &list), 0));
-		if (list.size > 2100)
-			break;
-		start += entry.length;
-	}
-	cr_assert(gt(sz, list.size, 2100));
-	uint8_t *bytes = malloc(list.size);
-	memcpy(bytes, list.data, list.size);
-	fixture_commit(&f);
-	make_cold();
-	make_bad(bytes, list.size);
-	cr_assert(eq(int, load(&file, start, 1000), -EIO));
-	free(bytes);
-	file_free(&file);
-}
