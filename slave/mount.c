@@ -239,7 +239,7 @@ static void raise_read_ahead(const struct slave_mount *m)
 	int kib = disk_read_ahead_kib(m);
 	struct stat s;
 
-	if (stat(m->mountpoint, &s) < 0)
+	if (stat(m->mountpoint, &s) < 0 || major(s.st_dev) != 0) /* unmounted by somebody meanwhile: it is the disk below */
 		return;
 	int fd = open_read_ahead("/sys/class/bdi/%u:%u/read_ahead_kb", s.st_dev, O_WRONLY);
 	if (fd < 0)
