@@ -11,8 +11,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define BUCKET_BITS_MIN 6
+#define FRESH_UNTOLD 1  /* nobody has been told the new attributes */
+#define FRESH_MS 100    /* after somebody has: for as long the answer may be on its way */
 #define NONE UINT32_MAX
 
 struct places {
@@ -27,7 +30,7 @@ struct entry {
 	struct node_place place;
 	struct places *more;
 	uint32_t next;
-	bool fresh;
+	uint32_t fresh; /* 0: no; FRESH_UNTOLD; else until when, by now_ms() */
 };
 
 struct nodes {
@@ -277,17 +280,36 @@ void nodes_refresh(struct nodes *n, node_id id)
 	pthread_mutex_lock(&n->lock);
 	struct entry *entry = entry_of(n, id);
 	if (entry)
-		entry->fresh = true;
+		entry->fresh = FRESH_UNTOLD;
 	pthread_mutex_unlock(&n->lock);
+}
+
+/* Begins anew after 49 days; a node that has not been asked for since is fresh for another moment then. */
+static uint32_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+}
+
+static bool is_fresh(struct entry *entry)
+{
+	if (!entry->fresh)
+		return false;
+	uint32_t now = now_ms();
+	if (entry->fresh == FRESH_UNTOLD)
+		entry->fresh = now + FRESH_MS > FRESH_UNTOLD ? now + FRESH_MS : FRESH_UNTOLD + 1;
+	else if ((int32_t)(entry->fresh - now) <= 0)
+		entry->fresh = 0;
+	return entry->fresh;
 }
 
 bool nodes_is_fresh(struct nodes *n, node_id id)
 {
 	pthread_mutex_lock(&n->lock);
 	struct entry *entry = entry_of(n, id);
-	bool fresh = entry && entry->fresh;
-	if (fresh)
-		entry->fresh = false;
+	bool fresh = entry && is_fresh(entry);
 	pthread_mutex_unlock(&n->lock);
 	return fresh;
 }

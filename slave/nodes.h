@@ -67,7 +67,7 @@ int nodes_give(struct nodes *, ino_id, version_t content_version, version_t left
 void nodes_forget(struct nodes *, node_id, uint64_t times);
 /* false: the kernel does not hold it. 'ret_held' may be NULL. */
 bool nodes_find(struct nodes *, node_id, struct node_held *ret_held);
-/* The node's attributes have changed: the next answer about them is not to be kept (nodes_is_fresh says so, once). */
+/* The node's attributes have changed: the next answer about them is not to be kept, nor are others in the moment after it (nodes_is_fresh says so). */
 void nodes_refresh(struct nodes *, node_id);
 bool nodes_is_fresh(struct nodes *, node_id);
 /* The node is no longer what its names lead to; 'at' is the last version that showed it. */

@@ -143,7 +143,8 @@ void visit_attributes(const struct visit *v, ino_id ino, const struct node *node
 
 /*
  * The kernel marks attributes as good before it has stored them all, and looks at them without a lock. So the first answer after a
- * change is not to be kept: when a later one marks them as good, the new ones are stored already.
+ * change is not to be kept: when a later one marks them as good, the new ones are stored already. (Unless that overtakes the first,
+ * as two threads answer: hence the moment.)
  */
 double visit_attributes_timeout(struct visit *v, node_id id)
 {
