@@ -162,16 +162,8 @@ static time_ms run_until_converged(struct world *w)
 	return w->now - from;
 }
 
-static unsigned count_showing(const struct world *w, const struct drs_version *version)
-{
-	unsigned count = 0;
-	for (unsigned i = 0; i < w->options.slaves; i++)
-		count += map_version_ops.equal(&w->slaves[i].user.seen.version, version);
-	return count;
-}
-
-/* R4: what one commit costs, in messages and in the world's time: links take up to 1 ms, datagrams up to 2, disks 1 to 5. */
-static int run_commit(unsigned slaves, unsigned loss_permille, bool print_trace)
+/* One part in a world that has converged; it tells whether what it promises was so. The exit code. */
+static int run_play(bool (*play)(unsigned slaves, unsigned loss_permille), unsigned slaves, unsigned loss_permille, bool print_trace)
 {
 	struct world_options options = { .seed = 1, .slaves = slaves, .loss_permille = loss_permille, .print_trace = print_trace };
 	jmp_buf failed;
@@ -184,6 +176,23 @@ static int run_commit(unsigned slaves, unsigned loss_permille, bool print_trace)
 	}
 	world_init(&world, &options);
 	run_until_converged(&world);
+	bool passed = play(slaves, loss_permille);
+	world_fini(&world);
+	printf("%d passed, %d failed\n", passed, !passed);
+	return passed ? 0 : 1;
+}
+
+static unsigned count_showing(const struct world *w, const struct drs_version *version)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < w->options.slaves; i++)
+		count += map_version_ops.equal(&w->slaves[i].user.seen.version, version);
+	return count;
+}
+
+/* R4: what one commit costs, in messages and in the world's time: links take up to 1 ms, datagrams up to 2, disks 1 to 5. */
+static bool play_commit(unsigned slaves, unsigned loss_permille)
+{
 	for (time_ms until = world.now - world.now % 1000 + 1500; world.now < until;)
 		world_step(&world);
 	struct world_counters before = world.counters;
@@ -204,25 +213,12 @@ static int run_commit(unsigned slaves, unsigned loss_permille, bool print_trace)
 	       (unsigned long long)(after->datagrams - before.datagrams), (long long)(done - from), (long long)(last - first));
 	bool cheap = after->prepares - before.prepares == slaves && after->answers - before.answers == slaves &&
 		     (loss_permille > 0 || after->datagrams - before.datagrams == 1);
-	world_fini(&world);
-	printf("%d passed, %d failed\n", cheap, !cheap);
-	return cheap ? 0 : 1;
+	return cheap;
 }
 
 /* R4.2: what no slave's check accepts one phase is mended by a batch, which all of them agree to. */
-static int run_mend(unsigned slaves, unsigned loss_permille, bool print_trace)
+static bool play_mend(unsigned slaves, unsigned loss_permille)
 {
-	struct world_options options = { .seed = 1, .slaves = slaves, .loss_permille = loss_permille, .print_trace = print_trace };
-	jmp_buf failed;
-	options.failed = &failed;
-	if (setjmp(failed) != 0) {
-		world_print_trace(&world);
-		world_fini(&world);
-		printf("0 passed, 1 failed\n");
-		return 1;
-	}
-	world_init(&world, &options);
-	run_until_converged(&world);
 	world.options.picky = true;
 	world_publish(&world, 1, true);
 	const struct drs_version refused = world.master.master_user.tree.version;
@@ -232,25 +228,12 @@ static int run_mend(unsigned slaves, unsigned loss_permille, bool print_trace)
 		world_fail(&world, "a slave shows what its check refuses");
 	live_last_batch(&world);
 	printf("%u slaves, loss %u permille: all show the batch that mends what all refused\n", slaves, loss_permille);
-	world_fini(&world);
-	printf("1 passed, 0 failed\n");
-	return 0;
+	return true;
 }
 
 /* R3.4: what one small change costs the master. */
-static int run_fanout(unsigned slaves, unsigned loss_permille, bool print_trace)
+static bool play_fanout(unsigned slaves, unsigned loss_permille)
 {
-	struct world_options options = { .seed = 1, .slaves = slaves, .loss_permille = loss_permille, .print_trace = print_trace };
-	jmp_buf failed;
-	options.failed = &failed;
-	if (setjmp(failed) != 0) {
-		world_print_trace(&world);
-		world_fini(&world);
-		printf("0 passed, 1 failed\n");
-		return 1;
-	}
-	world_init(&world, &options);
-	run_until_converged(&world);
 	/* Half an interval from the regular heartbeats, so that none of them is counted. */
 	for (time_ms until = world.now - world.now % 1000 + 1500; world.now < until;)
 		world_step(&world);
@@ -262,9 +245,7 @@ static int run_fanout(unsigned slaves, unsigned loss_permille, bool print_trace)
 	       loss_permille, (unsigned long long)(after->datagrams - before.datagrams), (unsigned long long)(after->datagram_bytes - before.datagram_bytes),
 	       (unsigned long long)(after->pulls - before.pulls), (unsigned long long)(after->inlines - before.inlines), (long long)took_ms);
 	bool one = loss_permille > 0 || after->datagrams - before.datagrams == 1;
-	world_fini(&world);
-	printf("%d passed, %d failed\n", one, !one);
-	return one ? 0 : 1;
+	return one;
 }
 
 static int usage(void)
@@ -345,8 +326,8 @@ int main(int argc, char **argv)
 	if (mode == PLANTED)
 		return run_plants(first, count);
 	if (mode == MEND)
-		return run_mend((unsigned)slaves, (unsigned)loss, print_trace);
+		return run_play(play_mend, (unsigned)slaves, (unsigned)loss, print_trace);
 	if (mode == COMMIT)
-		return run_commit((unsigned)slaves, (unsigned)loss, print_trace);
-	return run_fanout((unsigned)slaves, (unsigned)loss, print_trace);
+		return run_play(play_commit, (unsigned)slaves, (unsigned)loss, print_trace);
+	return run_play(play_fanout, (unsigned)slaves, (unsigned)loss, print_trace);
 }
